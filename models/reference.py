@@ -1,0 +1,91 @@
+"""`Reference`: what was trained. The one thing every later step is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..runtime.manifest import TensorSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Arrays by input name, all with the same leading axis (samples); `labels` (samples, ...) where there are any."""
+
+    inputs: Mapping[str, np.ndarray]
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def take(self, index: Any) -> Samples:
+        """The samples at `index` (a slice or an integer array)."""
+        labels = None if self.labels is None else self.labels[index]
+        return Samples({name: array[index] for name, array in self.inputs.items()}, labels)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A task metric: `compute(outputs, labels)` over all samples, outputs in the network's order.
+
+    tolerance: the largest loss against the reference that the gate accepts, in `unit`.
+    """
+
+    name: str
+    unit: str
+    compute: Callable[[Sequence[np.ndarray], np.ndarray], float]
+    higher_is_better: bool = True
+    tolerance: float = 0.5
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A trained network with everything needed to judge a copy of it.
+
+    build: makes the untrained module, in eval mode or not; inputs: one `TensorSpec` per forward argument, in order,
+    the leading axis being the batch; calibration / evaluation: held-apart data, loaded when called;
+    task: "classification" (outputs are class scores on the last axis), "regression", or "embedding".
+    paper / twin: the paper's full-size module, and the plain softmax-attention network of equal size.
+    train: `train(seed=0, epochs=None, progress=None) -> (module, metric value)`.
+    state: trained weights; where None, `weights` names the file that ships with the package.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...]
+    source: str
+    task: str = "classification"
+    claim: str = ""
+    calibration: Callable[[], Samples] | None = None
+    evaluation: Callable[[], Samples] | None = None
+    metric: Metric | None = None
+    twin: Callable[[], nn.Module] | None = None
+    paper: Callable[[], nn.Module] | None = None
+    train: Callable[..., tuple[nn.Module, float]] | None = None
+    targets: tuple[str, ...] = ("cpu", "jetson")
+    weights: Path | None = None
+    state: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def with_state(self, state: Mapping[str, Any]) -> Reference:
+        """This reference with other weights."""
+        return replace(self, state=state)
+
+    def module(self) -> nn.Module:
+        """A fresh module with the trained weights, in eval mode."""
+        import torch
+
+        module = self.build()
+        state = self.state
+        if state is None and self.weights is not None:
+            state = torch.load(self.weights, map_location="cpu", weights_only=True)
+        if state is not None:
+            module.load_state_dict(state)
+        return module.eval()

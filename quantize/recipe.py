@@ -1,0 +1,59 @@
+"""`Recipe`: which layer gets which precision and why. Plain YAML that a person can read, edit and re-apply."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import yaml
+
+from ..errors import InputError
+
+Precision = Literal["fp32", "int8", "int8-dynamic", "w8", "w4"]
+
+
+class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One layer's precision. int8: weights and activations; w8, w4: weights only; reason: for the reader."""
+
+    precision: Precision
+    reason: str = ""
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a network is quantised. `layers` maps a layer's path in the module tree to its precision.
+
+    equalise: SmoothQuant's alpha in (0, 1), or None for no migration of activation outliers into the weights;
+    bias_correction: Brevitas' correction of the mean output error; weight_rounding: nearest, gptq or learned;
+    percentile: activations are clipped at this percentile of |x| over the calibration data;
+    attention: also quantise the two activation-by-activation products of attention.
+    """
+
+    schema: int = 1
+    default: Precision = "int8"
+    equalise: float | None = None
+    bias_correction: bool = True
+    weight_rounding: Literal["nearest", "gptq", "learned"] = "nearest"
+    percentile: float = 99.999
+    attention: bool = False
+    layers: dict[str, Layer] = {}
+
+    def precision(self, layer: str) -> Precision:
+        return self.layers[layer].precision if layer in self.layers else self.default
+
+    def raised(self, layer: str, precision: Precision, reason: str) -> Recipe:
+        """This recipe with one layer at another precision."""
+        return msgspec.structs.replace(self, layers={**self.layers, layer: Layer(precision, reason)})
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(msgspec.to_builtins(self), sort_keys=False)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """Reads a recipe; raises InputError with the file and the field."""
+        try:
+            return msgspec.convert(yaml.safe_load(Path(path).read_text()), cls)
+        except OSError as error:
+            raise InputError(f"recipe {path} cannot be read: {error.strerror}.") from None
+        except (yaml.YAMLError, msgspec.ValidationError) as error:
+            raise InputError(f"recipe {path} is not valid: {error}.") from None

@@ -1,0 +1,149 @@
+"""The manifest: what a bundle says about itself, as one typed structure with a published JSON Schema.
+
+`manifest.json` is *sealed*: canonical JSON (sorted keys, two-space indent) whose `digest` field is the sha256 of the
+same JSON with an empty digest. So a change of any byte, even of white space, is found without a second file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+from ..errors import BundleError
+
+SCHEMA_VERSION = 1
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class TensorSpec(_Record):
+    """One input or output. A string in `shape` names a dynamic axis; `dtype` is numpy's name."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+    unit: str = ""
+    preprocessing: str = ""
+
+
+class Tolerance(_Record):
+    """What the gate and `verify` accept, against the float reference.
+
+    agreement: least share of samples with the reference's top-1 (None where outputs are no class scores);
+    metric_loss: largest loss of the task metric, in the metric's unit; relative_error: ||y - ref|| / ||ref||;
+    absolute_error: per output, the largest |y - ref| that `verify` accepts on the golden vectors.
+    """
+
+    agreement: float | None = None
+    metric_loss: float | None = None
+    relative_error: float | None = None
+    absolute_error: dict[str, float] = {}
+
+
+class MetricParity(_Record):
+    name: str
+    reference: float
+    artifact: float
+    unit: str = ""
+
+
+class Parity(_Record):
+    """The artifact against the reference. `metric` and `agreement` are None where they have no meaning."""
+
+    max_abs_error: float
+    relative_error: float
+    cosine: float
+    agreement: float | None = None
+    metric: MetricParity | None = None
+    samples: int = 0
+
+
+class IntegerLayers(_Record):
+    """Layers that the recipe quantised, and how many of them the engine runs with an integer kernel."""
+
+    quantised: int
+    integer_in_engine: int
+
+
+class Check(_Record):
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class Provenance(_Record):
+    checkpoint: str
+    checkpoint_sha256: str
+    reference: str
+    source: str
+    tools: dict[str, str]
+    calibration: str  # "calibration data: NAME, n samples" or "generated inputs (uncalibrated)"
+
+
+class FileEntry(_Record):
+    sha256: str
+    size: int
+
+
+class Manifest(_Record):
+    schema: int
+    name: str
+    target: str
+    device: str
+    engine: str
+    artifact: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    precision: str
+    layers: dict[str, str]
+    integer_layers: IntegerLayers
+    tolerance: Tolerance
+    parity: Parity
+    passed: bool
+    provenance: Provenance
+    checks: tuple[Check, ...] = ()
+    left_to_device: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    files: dict[str, FileEntry] = {}
+    digest: str = ""
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of manifest.json, generated from these types."""
+    return msgspec.json.schema(Manifest)
+
+
+def seal(value: Any) -> bytes:
+    """Canonical JSON of a mapping or record, with `digest` set."""
+    plain = msgspec.to_builtins(value)
+    plain["digest"] = ""
+    plain["digest"] = hashlib.sha256(_canonical(plain)).hexdigest()
+    return _canonical(plain)
+
+
+def unseal(data: bytes, where: str) -> dict[str, Any]:
+    """Inverse of `seal`.
+
+    Raises BundleError, naming `where`, if a byte differs from what `seal` wrote.
+    """
+    try:
+        plain = json.loads(data)
+        if not isinstance(plain, dict):
+            raise ValueError("not a JSON object")
+        canonical = _canonical(plain)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where} is not readable JSON ({error}): copy the bundle again.") from None
+    digest = plain.get("digest")
+    plain["digest"] = ""
+    if canonical != data or digest != hashlib.sha256(_canonical(plain)).hexdigest():
+        raise BundleError(f"{where} was changed after the bundle was written (its digest does not match): copy the bundle again or recompile.")
+    return plain
+
+
+def _canonical(plain: Any) -> bytes:
+    return (json.dumps(plain, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
