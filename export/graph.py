@@ -1,0 +1,91 @@
+"""The canonical graph: what was trained, in ONNX at the highest level it has, before any device is thought of."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnx_ir.passes import common
+from onnxscript import rewriter
+from onnxscript.optimizer import _constant_folding as folding
+
+from ..errors import InputError
+from .passes.linear_as_matmul import LinearAsMatMul
+from .passes.name_after_modules import NameAfterModules, RememberTrace
+from .trace import Program
+
+OPSET = 23  # the first with Attention, RotaryEmbedding and RMSNormalization
+
+
+def to_graph(program: Program) -> ir.Model:
+    """The program as a canonical graph: one operator for each of LayerNormalization, Gelu and Attention, every linear layer
+    as MatMul over a [K, N] initialiser that keeps its parameter's name, constants folded, nodes named after modules.
+
+    Raises InputError for an operator that ONNX cannot express, naming it.
+    """
+    model = _export(program)
+    canonicalise(model)
+    _name_axes(model, program)
+    return model
+
+
+def canonicalise(model: ir.Model) -> None:
+    """Brings an exported graph into canonical form, in place."""
+    simplify = ir.passes.PassManager(
+        [
+            folding.FoldConstantsPass(shape_inference=True, input_size_limit=folding.DEFAULT_CONSTANT_FOLD_INPUT_SIZE_LIMIT,
+                                      output_size_limit=folding.DEFAULT_CONSTANT_FOLD_OUTPUT_SIZE_LIMIT),
+            rewriter.RewritePass(rewriter._DEFAULT_REWRITE_RULES),
+            common.RemoveUnusedNodesPass(),
+        ],
+        steps=3,
+    )  # fmt: skip
+    ir.passes.Sequential(
+        common.InlinePass(),
+        RememberTrace(),
+        LinearAsMatMul(),
+        simplify,
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.OutputFixPass(),
+        NameAfterModules(),
+        common.NameFixPass(),
+    )(model)
+
+
+def _export(program: Program) -> ir.Model:
+    kwargs = {name: torch.from_numpy(array) for name, array in program.example.items()}
+    reference = program.reference
+    options: dict[str, Any] = {"output_names": list(reference.outputs)} if reference.outputs else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        previous = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            exported = torch.onnx.export(
+                program.exported, (), kwargs=kwargs, dynamo=True, opset_version=OPSET, optimize=False, verbose=False, **options
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"{reference.name} holds an operation that ONNX opset {OPSET} cannot express: {reason}") from error
+        finally:
+            logging.disable(previous)
+    assert exported is not None
+    return exported.model
+
+
+def _name_axes(model: ir.Model, program: Program) -> None:
+    """Gives the dynamic axes the names of the program: `batch` instead of s77."""
+    names: dict[str, str] = {}
+    for value in model.graph.inputs:
+        for axis, label in program.dynamic.get(value.name or "", {}).items():
+            if value.shape is not None and isinstance(value.shape[axis], ir.SymbolicDim):
+                names[str(value.shape[axis].value)] = label
+    values = [*model.graph.inputs, *(output for node in model.graph for output in node.outputs)]
+    for value in values:
+        if value.shape is not None and not value.shape.is_static():
+            value.shape = ir.Shape([names.get(str(dim.value), dim.value) if isinstance(dim, ir.SymbolicDim) else dim for dim in value.shape])

@@ -1,0 +1,112 @@
+"""One trace for every checkpoint: `torch.export`, so a module, a .pt2 and TorchScript go the same way from here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram
+
+from ..errors import InputError
+from ..models.reference import Reference
+from ..runtime.manifest import TensorSpec
+
+
+@dataclass(frozen=True)
+class Program:
+    """A traced network. dynamic: per input, the axes that may vary, by name; example: one batch as traced."""
+
+    reference: Reference
+    exported: ExportedProgram
+    example: dict[str, np.ndarray]
+    dynamic: dict[str, dict[int, str]]
+    inputs: tuple[TensorSpec, ...]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The trained module's outputs on numpy inputs, in order."""
+        return run_module(self.reference.module(), inputs)
+
+
+def run_module(module: nn.Module, inputs: Mapping[str, np.ndarray], batch: int = 64) -> list[np.ndarray]:
+    """Runs `module` over all samples in batches; returns one float array per output."""
+    count = len(next(iter(inputs.values())))
+    parts: list[list[np.ndarray]] = []
+    with torch.no_grad():
+        for start in range(0, count, batch):
+            tensors = {name: torch.from_numpy(np.ascontiguousarray(x[start : start + batch])) for name, x in inputs.items()}
+            parts.append([y.detach().numpy() for y in flatten_outputs(module(**tensors))])
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+
+def flatten_outputs(value: Any) -> list[torch.Tensor]:
+    """Tensors of a forward's result in order: a tensor, or tuples, lists, dicts and dataclasses of them."""
+    leaves, _ = torch.utils._pytree.tree_flatten(value)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def trace(reference: Reference, example: Mapping[str, np.ndarray], dynamic: Mapping[str, Iterable[int]] | None = None) -> Program:
+    """Traces the reference's module on `example` (leading axis: at least two samples).
+
+    dynamic: axes per input that may vary at run time; by default the leading one. Axes that the module fixes stay fixed
+    if they were not asked for, and raise InputError if they were.
+    """
+    module = reference.module()
+    names = [spec.name for spec in reference.inputs]
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(example[name])) for name in names}
+    axes = _axis_names(names, dynamic)
+    try:
+        exported = _export(module, tensors, axes)
+    except Exception as error:  # torch.export raises many kinds; the message is what helps
+        if dynamic is not None:
+            raise InputError(f"{reference.name} cannot be traced with dynamic axes {_show(axes)}: {_first_line(error)}") from error
+        try:
+            axes = {}
+            exported = _export(module, tensors, axes)
+        except Exception as fixed_error:
+            raise InputError(f"{reference.name} cannot be traced by torch.export: {_first_line(fixed_error)}") from fixed_error
+    return Program(reference, exported, dict(example), axes, _specs(reference, example, axes))
+
+
+def _axis_names(names: list[str], dynamic: Mapping[str, Iterable[int]] | None) -> dict[str, dict[int, str]]:
+    """A name per dynamic axis: `batch` for axis 0, one shared name per other axis number, so masks follow their tokens."""
+    asked = {name: [0] for name in names} if dynamic is None else dynamic
+    unknown = sorted(set(asked) - set(names))
+    if unknown:
+        raise InputError(f"--dynamic names {', '.join(unknown)}, but the inputs are {', '.join(names)}.")
+    return {name: {axis: "batch" if axis == 0 else f"axis{axis}" for axis in axes} for name, axes in asked.items()}
+
+
+def _export(module: nn.Module, tensors: dict[str, torch.Tensor], axes: dict[str, dict[int, str]]) -> ExportedProgram:
+    dims = {label: Dim(label, min=1) for named in axes.values() for label in named.values()}
+    shapes = {name: {axis: dims[label] for axis, label in axes.get(name, {}).items()} or None for name in tensors}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.export").setLevel(logging.ERROR)
+        return torch.export.export(module, (), kwargs=tensors, dynamic_shapes=shapes, strict=False)
+
+
+def _specs(reference: Reference, example: Mapping[str, np.ndarray], axes: dict[str, dict[int, str]]) -> tuple[TensorSpec, ...]:
+    specs = []
+    for spec in reference.inputs:
+        array = example[spec.name]
+        named = axes.get(spec.name, {})
+        shape = tuple(named.get(axis, size) for axis, size in enumerate(array.shape))
+        specs.append(TensorSpec(
+                name=spec.name, shape=shape, dtype=str(array.dtype), unit=spec.unit, preprocessing=spec.preprocessing
+            ))
+    return tuple(specs)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+def _show(axes: dict[str, dict[int, str]]) -> str:
+    return ", ".join(f"{name}:{','.join(map(str, named))}" for name, named in axes.items())
