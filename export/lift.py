@@ -1,4 +1,4 @@
-"""Lifts a traced program back into a module whose linear and convolution layers are modules again.
+"""Lifts a traced program back into a module whose layers with weights are modules again.
 
 Brevitas quantises modules, a trace holds calls: every `aten.linear` (or convolution, layer norm) whose weight is a
 parameter becomes an `nn.Linear` at the parameter's place in the module tree. So layers that were never modules of their own, such as
@@ -50,7 +50,7 @@ def layer_path(parameter: str) -> str:
 def _lift_node(node: fx.Node, traced: fx.GraphModule, root: nn.Module, graph: fx.Graph, environment: dict[fx.Node, Any]) -> fx.Node:
     layer = _layer(node, traced)
     if layer is not None:
-        path = layer_path(str(node.args[1].target))
+        path = layer_path(str(_weight(node).target))
         if path not in dict(root.named_modules()):
             _place(root, path, layer)
         return graph.call_module(path, (environment[node.args[0]],))
@@ -73,15 +73,25 @@ def _lift_attribute(node: fx.Node, traced: fx.GraphModule, root: nn.Module, grap
         return graph.get_attr(name)
 
 
+def _weight(node: fx.Node) -> Any:
+    """The weight argument: second of a linear layer or convolution, third of a layer norm."""
+    position = 2 if node.target == _ATEN.layer_norm.default else 1
+    return node.args[position] if node.op == "call_function" and len(node.args) > position else None
+
+
 def _layer(node: fx.Node, traced: fx.GraphModule) -> nn.Module | None:
     """The module that a call with parameter weights stands for, or None."""
-    if node.op != "call_function" or len(node.args) < 2:
+    weight = _parameter(_weight(node), traced)
+    if weight is None:
         return None
-    weight, bias = _parameter(node.args[1], traced), _parameter(node.args[2] if len(node.args) > 2 else None, traced)
-    if weight is None or (len(node.args) > 2 and node.args[2] is not None and bias is None):
+    bias_node = node.args[node.args.index(_weight(node)) + 1] if node.args.index(_weight(node)) + 1 < len(node.args) else None
+    bias = _parameter(bias_node, traced)
+    if bias_node is not None and bias is None:
         return None
-    if node.target == _ATEN.linear.default and weight.dim() == 2:
-        layer: nn.Module = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
+    if node.target == _ATEN.layer_norm.default and bias is not None:
+        layer: nn.Module = nn.LayerNorm(tuple(node.args[1]), eps=node.args[4] if len(node.args) > 4 else 1e-5)
+    elif node.target == _ATEN.linear.default and weight.dim() == 2:
+        layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
     elif node.target in _CONVOLUTIONS:
         stride, padding, dilation, groups = [*node.args[3:], *(1, 0, 1, 1)[len(node.args) - 3 :]]
         kind = _CONVOLUTIONS[node.target]
@@ -89,7 +99,9 @@ def _layer(node: fx.Node, traced: fx.GraphModule) -> nn.Module | None:
     else:
         return None
     layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+    layer.parameter_names = {"weight": str(_weight(node).target)}
     if bias is not None:
+        layer.parameter_names["bias"] = str(bias_node.target)
         layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
     return layer
 

@@ -24,16 +24,18 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """How a network is quantised. `layers` maps a layer's path in the module tree to its precision.
 
     equalise: SmoothQuant's alpha in (0, 1), or None for no migration of activation outliers into the weights;
-    bias_correction: Brevitas' correction of the mean output error; weight_rounding: nearest, gptq or learned;
+    bias_correction: Brevitas' correction of the mean output error; weight_rounding: nearest or gptq;
+    activation: symmetric (int8, zero point 0, what TensorRT takes) or asymmetric (uint8 with a zero point);
     percentile: activations are clipped at this percentile of |x| over the calibration data;
-    attention: also quantise the two activation-by-activation products of attention.
+    attention: also quantise the inputs of attention's two activation-by-activation products.
     """
 
     schema: int = 1
     default: Precision = "int8"
     equalise: float | None = None
     bias_correction: bool = True
-    weight_rounding: Literal["nearest", "gptq", "learned"] = "nearest"
+    weight_rounding: Literal["nearest", "gptq"] = "nearest"
+    activation: Literal["symmetric", "asymmetric"] = "symmetric"
     percentile: float = 99.999
     attention: bool = False
     layers: dict[str, Layer] = {}

@@ -1,0 +1,202 @@
+"""Post-training quantisation with Brevitas, on the lifted module; the integers and scales are read from its layers.
+
+    q = clip(round(x / s) + z),   x ≈ s (q - z)
+
+Weights: int8, symmetric, narrow range [-127, 127], one scale per output channel. Activations: one scale per tensor, from
+the calibration data. See Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", section 2.1.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import InputError
+from ..export.lift import lift
+from ..export.trace import Program
+from ..models.reference import Samples
+from .recipe import Precision, Recipe
+
+BATCH = 32
+BITS = {"int8": 8, "int8-dynamic": 8, "w8": 8, "w4": 4}
+
+
+@dataclass(frozen=True)
+class Activation:
+    """How a layer's input is quantised: x ≈ scale (q - zero_point); signed: int8, else uint8."""
+
+    scale: float
+    zero_point: int
+    signed: bool
+
+
+@dataclass(frozen=True)
+class QuantisedLayer:
+    """One linear layer in integers. weight: (out, in) int8; scale: (out,) float32; bias: (out,) float32, corrected."""
+
+    precision: Precision
+    weight: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray | None
+    activation: Activation | None
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What quantisation decided. tensors: other parameters it changed (equalisation), by name; module: Brevitas' own network."""
+
+    recipe: Recipe
+    layers: dict[str, QuantisedLayer]
+    tensors: dict[str, np.ndarray]
+    module: nn.Module = field(repr=False)
+    paths: tuple[str, ...] = ()
+
+
+def linear_paths(module: nn.Module) -> list[str]:
+    """The paths of all linear layers, in execution order of definition."""
+    return [path for path, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+
+
+def quantise(program: Program, recipe: Recipe, calibration: Samples, progress: Callable[[str], None] | None = None) -> Quantised:
+    """Quantises the program's linear layers as the recipe says, calibrated on `calibration`.
+
+    Raises InputError for a recipe that names a layer the network does not have.
+    """
+    say = progress or (lambda _: None)
+    module = lift(program.exported)
+    paths = linear_paths(module)
+    check_recipe(recipe, paths, program.reference.name)
+    batches = Batches(calibration)
+    original = _other_parameters(module)
+    with _quiet(), torch.no_grad():
+        if recipe.equalise is not None:
+            say("equalising activations")
+            _equalise(module, recipe.equalise, batches)
+        module = _insert_quantisers(module, recipe, paths)
+        say("calibrating activations")
+        _calibrate(module, recipe, batches)
+    changed = {name: value for name, value in _other_parameters(module).items() if not np.array_equal(value, original[name])}
+    layers = {path: read_layer(module.get_submodule(path), recipe.precision(path)) for path in paths if recipe.precision(path) != "fp32"}
+    return Quantised(recipe, layers, changed, module.eval(), tuple(paths))
+
+
+def check_recipe(recipe: Recipe, paths: list[str], name: str) -> None:
+    """Raises InputError where the recipe names a layer that is not there."""
+    unknown = sorted(set(recipe.layers) - set(paths))
+    if unknown:
+        raise InputError(f"the recipe names layer {unknown[0]!r}, which {name} does not have; its linear layers are {', '.join(paths)}.")
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Calibration samples as keyword tensors, in batches."""
+
+    samples: Samples
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        for start in range(0, len(self.samples), BATCH):
+            part = self.samples.take(slice(start, start + BATCH))
+            yield {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in part.inputs.items()}
+
+    def feed(self, module: nn.Module) -> None:
+        for batch in self:
+            module(**batch)
+
+
+def read_layer(layer: Any, precision: Precision) -> QuantisedLayer:
+    """Integers and scales of a Brevitas `QuantLinear`."""
+    with _quiet(), torch.no_grad():
+        weight = layer.quant_weight()
+        integers = weight.int().numpy().astype(np.int8)
+        scale = np.broadcast_to(weight.scale.numpy().reshape(-1), integers.shape[:1]).astype(np.float32)
+        activation = None
+        if precision == "int8":
+            proxy = layer.input_quant
+            activation = Activation(float(proxy.scale()), int(proxy.zero_point()), bool(proxy.is_signed))
+    bias = None if layer.bias is None else layer.bias.detach().numpy().astype(np.float32)
+    return QuantisedLayer(precision, integers, scale, bias, activation)
+
+
+def _insert_quantisers(module: nn.Module, recipe: Recipe, paths: list[str]) -> nn.Module:
+    from brevitas import nn as qnn
+    from brevitas.graph.quantize import layerwise_quantize
+
+    for precision in sorted({recipe.precision(path) for path in paths} - {"fp32"}):
+        others = [path for path in paths if recipe.precision(path) != precision]
+        options = {"weight_quant": _weight_quantiser(recipe, precision), "input_quant": _input_quantiser(recipe, precision)}
+        options |= {"bias_quant": None, "output_quant": None, "return_quant_tensor": False}
+        module = layerwise_quantize(module, compute_layer_map={nn.Linear: (qnn.QuantLinear, options)}, name_blacklist=others)
+    return module
+
+
+def _weight_quantiser(recipe: Recipe, precision: Precision) -> Any:
+    from brevitas.inject.enum import ScalingImplType
+    from brevitas.quant import Int8WeightPerChannelFloat
+
+    quantiser = Int8WeightPerChannelFloat.let(bit_width=BITS[precision])
+    if recipe.weight_rounding == "gptq":
+        # GPTQ slices columns; scales computed from the sliced weight would silently undo it.
+        quantiser = quantiser.let(scaling_impl_type=ScalingImplType.PARAMETER_FROM_STATS)
+    return quantiser
+
+
+def _input_quantiser(recipe: Recipe, precision: Precision) -> Any:
+    from brevitas.quant import Int8ActPerTensorFloat, ShiftedUint8ActPerTensorFloat
+
+    if precision != "int8":
+        return None
+    if recipe.activation == "symmetric":
+        return Int8ActPerTensorFloat.let(high_percentile_q=recipe.percentile)
+    low = 100.0 - recipe.percentile
+    return ShiftedUint8ActPerTensorFloat.let(high_percentile_q=recipe.percentile, low_percentile_q=low)
+
+
+def _calibrate(module: nn.Module, recipe: Recipe, batches: Batches) -> None:
+    from brevitas.graph.calibrate import bias_correction_mode, calibration_mode
+
+    module.eval()
+    module(**next(iter(batches)))  # weight scales that are parameters come to be in the first pass
+    with calibration_mode(module):
+        batches.feed(module)
+    if recipe.weight_rounding == "gptq":
+        from brevitas.graph.gptq import gptq_mode
+
+        with gptq_mode(module, use_quant_activations=False) as gptq:
+            for _ in range(gptq.num_layers):
+                batches.feed(gptq.model)
+                gptq.update()
+    if recipe.bias_correction:
+        with bias_correction_mode(module):
+            batches.feed(module)
+
+
+def _equalise(module: nn.Module, alpha: float, batches: Batches) -> None:
+    """Moves activation outliers into the weights: s_j = max|x_j|^alpha / max|w_j|^(1-alpha) (Xiao et al., SmoothQuant, eq. 4)."""
+    from brevitas.graph.equalize import activation_equalization_mode
+
+    with activation_equalization_mode(module, alpha=alpha, layerwise=False, add_mul_node=False):
+        batches.feed(module)
+
+
+def _other_parameters(module: nn.Module) -> dict[str, np.ndarray]:
+    """Weights and biases of the layers that are not linear, by parameter name: what equalisation may change."""
+    found = {}
+    for layer in module.modules():
+        if isinstance(layer, nn.LayerNorm | nn.Conv1d | nn.Conv2d):
+            for kind, name in layer.parameter_names.items():  # type: ignore[union-attr,operator]
+                found[name] = getattr(layer, kind).detach().numpy().copy()
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,128 @@
+"""Puts Brevitas' integers and scales at their layers of the canonical graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ..export.passes.linear_as_matmul import LAYER
+from .calibrate import Activation, Quantised, QuantisedLayer
+
+
+class InsertQuantisation(ir.passes.InPlacePass):
+    """MatMul(x, W) + b   becomes   MatMul(DQ(Q(x)), DQ(W8)) + b', for every layer that the recipe quantises.
+
+    1. int8: Q and DQ on the input, shared by layers that read the same tensor at the same scale.
+    2. int8-dynamic: the input stays float in this graph; the layer's node carries the precision, the target does the rest.
+    3. w8, w4: only the weight becomes integers behind a DQ.
+    4. A bias that bias correction changed or added; parameters that equalisation changed.
+    W8 is [K, N], its scale [N] on axis 1, zero point 0 left out. Precision stands in the node's metadata.
+    """
+
+    def __init__(self, quantised: Quantised) -> None:
+        self.quantised = quantised
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph = model.graph
+        for name, array in self.quantised.tensors.items():
+            _set(graph, name, array)
+        shared: dict[tuple[str, Activation], ir.Value] = {}
+        weights: dict[str, ir.Value] = {}
+        for node in list(graph):
+            layer = self.quantised.layers.get(node.metadata_props.get(LAYER, ""))
+            if layer is None:
+                continue
+            path = node.metadata_props[LAYER]
+            node.metadata_props[PRECISION] = layer.precision
+            if layer.activation is not None:
+                node.replace_input_with(0, _quantised_input(graph, node, path, layer.activation, shared))
+            if path not in weights:
+                weights[path] = _quantised_weight(graph, node, path, layer)
+            node.replace_input_with(1, weights[path])
+            if layer.bias is not None:
+                _set_bias(graph, node, path, layer.bias)
+        ir.passes.common.RemoveUnusedNodesPass()(model)
+        graph.sort()
+        return ir.passes.PassResult(model, True)
+
+
+PRECISION = "edgeattn.precision"  # metadata key: the precision a linear layer's node was given
+
+
+def quantised_graph(graph: ir.Model, quantised: Quantised) -> ir.Model:
+    """A copy of the canonical graph with the integers in it."""
+    copy = graph.clone()
+    InsertQuantisation(quantised)(copy)
+    return copy
+
+
+def _set(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    value = graph.initializers.get(name)
+    tensor = ir.tensor(np.array(array, order="C"), name=name)  # ascontiguousarray would turn a scalar into [1]
+    if value is None:
+        value = ir.val(name, const_value=tensor)
+        graph.initializers.add(value)
+    else:
+        value.const_value = tensor
+    return value
+
+
+def _quantised_input(
+    graph: ir.Graph, node: ir.Node, path: str, activation: Activation, shared: dict[tuple[str, Activation], ir.Value]
+) -> ir.Value:
+    source = node.inputs[0]
+    assert source is not None
+    key = (str(source.name), activation)
+    if key not in shared:
+        scale = _set(graph, f"{path}.input_scale", np.array(activation.scale, np.float32))
+        kind = np.int8 if activation.signed else np.uint8
+        zero = _set(graph, f"{path}.input_zero_point", np.array(activation.zero_point, kind))
+        quantise = ir.node("QuantizeLinear", [source, scale, zero], name=f"{path}/QuantizeLinear")
+        dequantise = ir.node("DequantizeLinear", [quantise.outputs[0], scale, zero], name=f"{path}/DequantizeLinear")
+        for new, dtype in ((quantise, zero.dtype), (dequantise, source.dtype)):
+            new.outputs[0].name, new.outputs[0].shape, new.outputs[0].dtype = new.name, source.shape, dtype
+        graph.insert_before(node, [quantise, dequantise])
+        shared[key] = dequantise.outputs[0]
+    return shared[key]
+
+
+def _quantised_weight(graph: ir.Graph, node: ir.Node, path: str, layer: QuantisedLayer) -> ir.Value:
+    old = node.inputs[1]
+    assert old is not None
+    integers = np.ascontiguousarray(layer.weight.T)
+    name = f"{old.name}.int{4 if layer.precision == 'w4' else 8}"
+    if layer.precision == "w4":
+        tensor: ir.TensorProtocol = ir.tensor(integers, dtype=ir.DataType.INT4, name=name)
+    else:
+        tensor = ir.tensor(integers, name=name)
+    weight = ir.val(name, tensor.dtype, integers.shape, const_value=tensor)
+    graph.initializers.add(weight)
+    scale = _set(graph, f"{path}.weight_scale", layer.scale)
+    dequantise = ir.node("DequantizeLinear", [weight, scale], {"axis": 1}, name=f"{path}/DequantizeLinear:weight")
+    output = dequantise.outputs[0]
+    output.name, output.shape, output.dtype = dequantise.name, ir.Shape(integers.shape), ir.DataType.FLOAT
+    graph.insert_before(node, dequantise)
+    return output
+
+
+def _set_bias(graph: ir.Graph, node: ir.Node, path: str, bias: np.ndarray) -> None:
+    output = node.outputs[0]
+    for use in output.uses():
+        other = use.node.inputs[1 - use.idx] if use.node.op_type == "Add" and len(use.node.inputs) == 2 else None
+        if other is not None and other.is_initializer() and other.shape == (len(bias),):
+            _set(graph, str(other.name), bias)
+            return
+    if not np.any(bias):
+        return
+    users = [(use.node, use.idx) for use in output.uses()]
+    value = _set(graph, f"{path}.bias", bias)
+    add = ir.node("Add", [output, value], name=f"{path}/Add")
+    result = add.outputs[0]
+    result.name, result.shape, result.dtype = f"{path}/Add", output.shape, output.dtype
+    graph.insert_after(node, add)
+    for user, index in users:
+        user.replace_input_with(index, result)
+    if output.is_graph_output():
+        index = list(graph.outputs).index(output)
+        result.name, output.name = output.name, f"{path}/MatMul"
+        graph.outputs[index] = result
