@@ -1,0 +1,42 @@
+"""From the (quantised) canonical graph to the form that ONNX Runtime runs fastest on a CPU."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+from onnxscript import rewriter
+from onnxscript.optimizer import _constant_folding as folding
+
+from ...devices import Device
+from .passes.integer_linear import MICROSOFT, IntegerLinear
+from .passes.multi_head_attention import MultiHeadAttention
+from .passes.opset import LowerOpset
+from .passes.select_before_transpose import SelectBeforeTranspose
+
+
+def lower(graph: ir.Model, device: Device) -> ir.Model:
+    """A lowered copy; the canonical graph stays as it was."""
+    model = graph.clone()
+    clean = ir.passes.PassManager(
+        [rewriter.RewritePass(rewriter._DEFAULT_REWRITE_RULES), SelectBeforeTranspose(), common.RemoveUnusedNodesPass()], steps=3
+    )
+    ir.passes.Sequential(
+        IntegerLinear(device.isa),
+        MultiHeadAttention(),
+        clean,
+        folding.FoldConstantsPass(
+            shape_inference=False,
+            input_size_limit=folding.DEFAULT_CONSTANT_FOLD_INPUT_SIZE_LIMIT,
+            output_size_limit=folding.DEFAULT_CONSTANT_FOLD_OUTPUT_SIZE_LIMIT,
+            should_fold=lambda node: None if node.op_type != "DequantizeLinear" else False,
+        ),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.RemoveUnusedNodesPass(),
+        common.NameFixPass(),
+        LowerOpset(),
+    )(model)
+    if any(node.domain == MICROSOFT for node in model.graph):
+        model.opset_imports[MICROSOFT] = 1
+        model.graph.opset_imports[MICROSOFT] = 1
+    return model

@@ -1,0 +1,125 @@
+"""Attention as ONNX Runtime's fused operator."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from .integer_linear import MICROSOFT, _initializer
+
+MASKED = -1e9  # what a False in a mask adds to a logit: its exp is exactly 0 in float32, and no -inf meets another
+
+
+class MultiHeadAttention(ir.passes.InPlacePass):
+    """Attention(Q, K, V: [batch, heads, length, size])   becomes   com.microsoft.MultiHeadAttention over [batch, length, heads * size].
+
+    1. Transposes and reshapes that split the heads are put in reverse around the new operator; clean-up cancels them.
+    2. A mask becomes `attention_bias` of four axes: booleans as 0 and -1e9; a mask that is the same for all queries is expanded.
+    3. is_causal becomes `unidirectional`.
+    Left alone: grouped key/value heads, a soft cap, past keys, and logits as a second output.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        modified = False
+        for node in list(model.graph):
+            if node.op_type == "Attention" and node.domain == "" and _convertible(node):
+                self._replace(model.graph, node)
+                modified = True
+        return ir.passes.PassResult(model, modified)
+
+    def _replace(self, graph: ir.Graph, node: ir.Node) -> None:
+        query, key, value = node.inputs[:3]
+        assert query is not None and query.shape is not None and value is not None and value.shape is not None
+        heads, size, value_size = int(query.shape[1]), int(query.shape[3]), int(value.shape[3])
+        new: list[ir.Node] = []
+        flat = [_merge_heads(graph, new, node, tensor, name) for tensor, name in ((query, "query"), (key, "key"), (value, "value"))]
+        bias = _bias(graph, new, node)
+        scale = node.attributes["scale"].as_float() if "scale" in node.attributes else 1 / math.sqrt(size)
+        attributes = {"num_heads": heads, "scale": scale, "mask_filter_value": MASKED}
+        if "is_causal" in node.attributes and node.attributes["is_causal"].as_int():
+            attributes["unidirectional"] = 1
+        fused = ir.node("MultiHeadAttention", [*flat, None, None, bias], attributes, domain=MICROSOFT, name=node.name)
+        fused.metadata_props.update(node.metadata_props)
+        fused.outputs[0].name, fused.outputs[0].dtype = f"{node.name}/heads", query.dtype
+        split = _initializer(graph, f"heads.{heads}x{value_size}", np.array([0, 0, heads, value_size], np.int64))
+        reshape = ir.node("Reshape", [fused.outputs[0], split], name=f"{node.name}/split")
+        turn = ir.node("Transpose", [reshape.outputs[0]], {"perm": [0, 2, 1, 3]}, name=f"{node.name}/turn")
+        for made in (reshape, turn):
+            made.outputs[0].name, made.outputs[0].dtype = made.name, query.dtype
+        old, output = node.outputs[0], turn.outputs[0]
+        output.name, output.shape, output.dtype = old.name, old.shape, old.dtype
+        ir.convenience.replace_nodes_and_values(graph, node, [node], [*new, fused, reshape, turn], [old], [output])
+
+
+def _convertible(node: ir.Node) -> bool:
+    tensors = node.inputs[:3]
+    ranks_known = all(t is not None and t.shape is not None and len(t.shape) == 4 for t in tensors)
+    if not ranks_known or len(node.inputs) > 4 and any(node.inputs[4:]) or any(output.uses() for output in node.outputs[1:]):
+        return False
+    static = all(isinstance(t.shape[axis], int) for t in tensors for axis in (1, 3))  # type: ignore[index,union-attr]
+    if not static or len({int(t.shape[1]) for t in tensors}) != 1:  # type: ignore[index,union-attr,arg-type]
+        return False
+    mask = node.inputs[3] if len(node.inputs) > 3 else None
+    soft_cap = "softcap" in node.attributes and node.attributes["softcap"].as_float() != 0
+    return not soft_cap and (mask is None or mask.shape is not None)
+
+
+def _merge_heads(graph: ir.Graph, new: list[ir.Node], node: ir.Node, tensor: ir.Value, name: str) -> ir.Value:
+    assert tensor.shape is not None
+    width = int(tensor.shape[1]) * int(tensor.shape[3])
+    flat = _initializer(graph, f"flat.{width}", np.array([0, 0, width], np.int64))
+    turn = ir.node("Transpose", [tensor], {"perm": [0, 2, 1, 3]}, name=f"{node.name}/{name}/turn")
+    merge = ir.node("Reshape", [turn.outputs[0], flat], name=f"{node.name}/{name}/merge")
+    batch, heads, length, size = tensor.shape
+    for made, shape in ((turn, (batch, length, heads, size)), (merge, (batch, length, width))):
+        made.outputs[0].name, made.outputs[0].dtype, made.outputs[0].shape = made.name, tensor.dtype, ir.Shape(shape)
+    new += [turn, merge]
+    return merge.outputs[0]
+
+
+def _bias(graph: ir.Graph, new: list[ir.Node], node: ir.Node) -> ir.Value | None:
+    """The mask as a float [batch | 1, heads | 1, queries, keys]."""
+    mask = node.inputs[3] if len(node.inputs) > 3 else None
+    if mask is None:
+        return None
+    query, key = node.inputs[0], node.inputs[1]
+    assert mask.shape is not None and query is not None and key is not None and query.shape is not None and key.shape is not None
+    emit = _Emitter(new, f"{node.name}/mask")
+    value, shape = mask, list(mask.shape)
+    if mask.dtype == ir.DataType.BOOL:
+        kept = _initializer(graph, "mask.kept", np.array(0, np.float32))
+        dropped = _initializer(graph, "mask.dropped", np.array(MASKED, np.float32))
+        value = emit("Where", [value, kept, dropped])
+    if len(shape) < 4:
+        axes = _initializer(graph, f"mask.axes{4 - len(shape)}", np.arange(4 - len(shape), dtype=np.int64))
+        value = emit("Unsqueeze", [value, axes])
+        shape = [1] * (4 - len(shape)) + shape
+    if shape[2] != query.shape[2] or shape[3] != key.shape[2]:
+        value = emit("Expand", [value, _lengths(graph, emit, query, key)])
+    return value
+
+
+def _lengths(graph: ir.Graph, emit: _Emitter, query: ir.Value, key: ir.Value) -> ir.Value:
+    """[1, 1, queries, keys]: a constant where both are known, else read from the tensors."""
+    assert query.shape is not None and key.shape is not None
+    queries, keys = query.shape[2], key.shape[2]
+    if isinstance(queries, int) and isinstance(keys, int):
+        return _initializer(graph, f"mask.{queries}x{keys}", np.array([1, 1, queries, keys], np.int64))
+    ones = _initializer(graph, "mask.ones", np.ones(2, np.int64))
+    parts = [emit("Shape", [tensor], ir.DataType.INT64, start=2, end=3) for tensor in (query, key)]
+    return emit("Concat", [ones, *parts], ir.DataType.INT64, axis=0)
+
+
+class _Emitter:
+    """Appends nodes with counted names."""
+
+    def __init__(self, new: list[ir.Node], prefix: str) -> None:
+        self.new, self.prefix = new, prefix
+
+    def __call__(self, kind: str, inputs: list[ir.Value], dtype: ir.DataType = ir.DataType.FLOAT, **attributes: int) -> ir.Value:
+        made = ir.node(kind, inputs, attributes or None, name=f"{self.prefix}/{kind}_{len(self.new)}")
+        made.outputs[0].name, made.outputs[0].dtype = made.name, dtype
+        self.new.append(made)
+        return made.outputs[0]

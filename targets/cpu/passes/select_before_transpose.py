@@ -1,0 +1,73 @@
+"""Lets transposes meet, so that they cancel."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+
+class SelectBeforeTranspose(ir.passes.InPlacePass):
+    """Squeeze(Slice(Transpose(x, p), axis a, one element))   becomes   Transpose(Squeeze(Slice(x, axis p[a])), p').
+
+    1. Slice and Squeeze on one axis, as `unbind` exports. 2. Gather with a scalar index, as `select` exports.
+    It is how a packed query-key-value projection is taken apart; behind it, the transpose of each part meets that of attention.
+    Left alone: transposes with a fixed axis that stays, selections of several elements.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        modified = False
+        for node in list(model.graph):
+            if node.op_type in ("Squeeze", "Gather") and node.graph is not None:
+                modified |= self._move(model.graph, node)
+        ir.passes.common.RemoveUnusedNodesPass()(model)
+        return ir.passes.PassResult(model, modified)
+
+    def _move(self, graph: ir.Graph, node: ir.Node) -> bool:
+        found = _selection(node)
+        if found is None:
+            return False
+        turn, axis, index = found
+        perm = list(turn.attributes["perm"].as_ints())
+        source = turn.inputs[0]
+        source_axis = perm[axis]
+        rest = [p - (p > source_axis) for i, p in enumerate(perm) if i != axis]
+        at = f"select.{index}"
+        if at not in graph.initializers:
+            graph.initializers.add(ir.val(at, const_value=ir.tensor(np.array(index, np.int64), name=at)))
+        select = ir.node("Gather", [source, graph.initializers[at]], {"axis": source_axis}, name=f"{node.name}/select")
+        moved = ir.node("Transpose", [select.outputs[0]], {"perm": rest}, name=f"{node.name}/turn")
+        old, output = node.outputs[0], moved.outputs[0]
+        select.outputs[0].name, select.outputs[0].dtype = select.name, old.dtype
+        if source is not None and source.shape is not None:
+            select.outputs[0].shape = ir.Shape([dim for i, dim in enumerate(source.shape) if i != source_axis])
+        output.name, output.shape, output.dtype = old.name, old.shape, old.dtype
+        ir.convenience.replace_nodes_and_values(graph, node, [node], [select, moved], [old], [output])
+        return True
+
+
+def _selection(node: ir.Node) -> tuple[ir.Node, int, int] | None:
+    """(the Transpose, the axis that one element is taken of, its index), or None."""
+    if node.op_type == "Gather":
+        turn, index = _transpose(node.inputs[0]), _scalar(node.inputs[1], rank=0)
+        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+        return None if turn is None or index is None else (turn, axis, index)
+    cut = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if cut is None or cut.op_type != "Slice" or len(node.inputs) < 2 or len(cut.inputs) < 4:
+        return None
+    turn = _transpose(cut.inputs[0])
+    squeezed, start, stop, axis = (_scalar(value) for value in (node.inputs[1], *cut.inputs[1:4]))
+    if turn is None or start is None or stop is None or axis is None or squeezed != axis or stop - start != 1 or start < 0:
+        return None
+    return turn, axis, start
+
+
+def _transpose(value: ir.Value | None) -> ir.Node | None:
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == "Transpose" else None
+
+
+def _scalar(value: ir.Value | None, rank: int = 1) -> int | None:
+    if value is None or value.const_value is None:
+        return None
+    array = value.const_value.numpy()
+    return int(array.reshape(-1)[0]) if array.size == 1 and array.ndim == rank else None
