@@ -18,7 +18,7 @@ _PUBLIC = {
     "load": ".runtime.session",
     "verify": ".runtime.verify",
     "bench": ".runtime.bench",
-    "inspect": ".runtime.inspect",
+    "describe": ".runtime.bundle",
     "Bundle": ".runtime.bundle",
     "Session": ".runtime.session",
     "compile": ".compiler",

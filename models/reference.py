@@ -55,6 +55,7 @@ class Reference:
     paper / twin: the paper's full-size module, and the plain softmax-attention network of equal size.
     train: `train(seed=0, epochs=None, progress=None) -> (module, metric value)`.
     state: trained weights; where None, `weights` names the file that ships with the package.
+    example: one batch of inputs, where the checkpoint itself brings them (a .pt2 program) or the user gave them.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Reference:
     train: Callable[..., tuple[nn.Module, float]] | None = None
     targets: tuple[str, ...] = ("cpu", "jetson")
     weights: Path | None = None
+    example: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
     state: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def with_state(self, state: Mapping[str, Any]) -> Reference:

@@ -70,21 +70,27 @@ def quantise(program: Program, recipe: Recipe, calibration: Samples, progress: C
     Raises InputError for a recipe that names a layer the network does not have.
     """
     say = progress or (lambda _: None)
-    module = lift(program.exported)
+    batches = Batches(calibration)
+    original = _other_parameters(lift(program.exported))
+    say("equalising and calibrating" if recipe.equalise is not None else "calibrating")
+    module = float_network(program, recipe, calibration)
     paths = linear_paths(module)
     check_recipe(recipe, paths, program.reference.name)
-    batches = Batches(calibration)
-    original = _other_parameters(module)
-    with _quiet(), torch.no_grad():
-        if recipe.equalise is not None:
-            say("equalising activations")
-            _equalise(module, recipe.equalise, batches)
+    with quiet(), torch.no_grad():
         module = _insert_quantisers(module, recipe, paths)
-        say("calibrating activations")
         _calibrate(module, recipe, batches)
     changed = {name: value for name, value in _other_parameters(module).items() if not np.array_equal(value, original[name])}
     layers = {path: read_layer(module.get_submodule(path), recipe.precision(path)) for path in paths if recipe.precision(path) != "fp32"}
     return Quantised(recipe, layers, changed, module.eval(), tuple(paths))
+
+
+def float_network(program: Program, recipe: Recipe, calibration: Samples) -> nn.Module:
+    """The lifted float module, equalised if the recipe says so: what the quantised network is rounded from."""
+    module = lift(program.exported)
+    if recipe.equalise is not None:
+        with quiet(), torch.no_grad():
+            _equalise(module, recipe.equalise, Batches(calibration))
+    return module
 
 
 def check_recipe(recipe: Recipe, paths: list[str], name: str) -> None:
@@ -112,7 +118,7 @@ class Batches:
 
 def read_layer(layer: Any, precision: Precision) -> QuantisedLayer:
     """Integers and scales of a Brevitas `QuantLinear`."""
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         weight = layer.quant_weight()
         integers = weight.int().numpy().astype(np.int8)
         scale = np.broadcast_to(weight.scale.numpy().reshape(-1), integers.shape[:1]).astype(np.float32)
@@ -196,7 +202,7 @@ def _other_parameters(module: nn.Module) -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

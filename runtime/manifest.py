@@ -97,6 +97,7 @@ class Manifest(_Record):
     device: str
     engine: str
     artifact: str
+    isa: tuple[str, ...] = ()  # instruction-set features whose kernels the artifact was made for
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     precision: str

@@ -1,1 +1,64 @@
+"""The `cpu` target: ONNX Runtime on x86-64 and ARM."""
 
+from __future__ import annotations
+
+from typing import Literal
+
+import onnx_ir as ir
+
+from ...devices import Device
+from ...export.host import serialise
+from ...export.passes.linear_as_matmul import LAYER
+from ...quantize.insert import PRECISION
+from ...quantize.recipe import Recipe
+from ...runtime.manifest import Check, IntegerLayers
+from ..target import Artifact, Finding
+from .check import check
+from .lower import lower
+from .readback import read_back
+
+
+class CpuTarget:
+    """ONNX Runtime's CPU provider; integers by MatMulIntegerToFloat, attention by MultiHeadAttention."""
+
+    name = "cpu"
+    form: Literal["onnx", "nir"] = "onnx"
+
+    def recipe(self, device: Device) -> Recipe:
+        """Activations with a zero point cost nothing here and use the range of one-sided activations fully."""
+        return Recipe(activation="asymmetric")
+
+    def check(self, graph: ir.Model, device: Device) -> list[Finding]:
+        return check(graph)
+
+    def lower(self, graph: ir.Model, device: Device) -> ir.Model:
+        return lower(graph, device)
+
+    def package(self, lowered: ir.Model, device: Device) -> Artifact:
+        """The .onnx file, with ONNX Runtime's optimised graph read back."""
+        precision = {n.metadata_props[LAYER]: n.metadata_props.get(PRECISION, "fp32") for n in lowered.graph if LAYER in n.metadata_props}
+        integers = tuple(path for path, kind in precision.items() if kind in ("int8", "int8-dynamic"))
+        data = serialise(without_metadata(lowered))
+        seen = read_back(data, integers)
+        floating = sorted(set(integers) - set(seen.integer))
+        warnings = (f"the engine runs {len(floating)} quantised layers in float: {', '.join(floating)}.",) if floating else ()
+        counted = ", ".join(f"{count} {kind}" for kind, count in seen.operators.items())
+        return Artifact(
+            engine="onnxruntime",
+            main="model.onnx",
+            files={"model.onnx": data},
+            layers=precision,
+            integer_layers=IntegerLayers(quantised=len(integers), integer_in_engine=len(seen.integer)),
+            checks=(Check(name="engine graph read back", ok=not floating, detail=f"{counted}"),),
+            warnings=warnings,
+        )
+
+
+def without_metadata(model: ir.Model) -> ir.Model:
+    """A copy without the compiler's notes, which a device has no use for."""
+    copy = model.clone()
+    ir.passes.common.ClearMetadataAndDocStringPass()(copy)
+    return copy
+
+
+TARGET = CpuTarget()

@@ -1,0 +1,68 @@
+"""What runs an artifact on this machine. A manifest names its engine; more come through the entry-point group `edgeattn.engines`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import BundleError, EdgeattnError, MissingError
+from .bundle import Bundle
+
+
+class Engine(Protocol):
+    """Runs one artifact. `version` is what verify and bench report."""
+
+    version: str
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Outputs in the manifest's order, for inputs that the session has checked."""
+
+
+class OnnxRuntimeEngine:
+    """ONNX Runtime's CPU provider over the bundle's .onnx file."""
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning threads would hold a robot's other cores busy between calls.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads > 1 else "0")
+        name = bundle.manifest.artifact
+        try:
+            self._session = ort.InferenceSession(bundle.read(name), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises its own kinds, none documented
+            raise BundleError(f"{bundle.path / name} cannot be loaded by onnxruntime {ort.__version__}: {_first_line(error)}") from None
+        self.version = f"onnxruntime {ort.__version__}"
+        self._names = [spec.name for spec in bundle.manifest.outputs]
+        self._run = self._session.run
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        try:
+            return self._run(self._names, inputs)  # type: ignore[no-any-return]
+        except Exception as error:  # as above
+            raise EdgeattnError(f"onnxruntime stopped while running: {_first_line(error)}") from None
+
+
+BUILT_IN = {"onnxruntime": OnnxRuntimeEngine}
+
+
+def open_engine(bundle: Bundle, threads: int) -> Engine:
+    """The engine that the manifest names; MissingError where it is not installed."""
+    name = bundle.manifest.engine
+    if name in BUILT_IN:
+        return BUILT_IN[name](bundle, threads)
+    for point in entry_points(group="edgeattn.engines"):
+        if point.name == name:
+            engine: Engine = point.load()(bundle, threads)
+            return engine
+    raise MissingError(f"bundle {bundle.path} needs engine {name!r}, which is not installed here: install the package that brings it.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,100 @@
+"""Running a bundle inside another program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from .bundle import Bundle
+from .engines import open_engine
+from .manifest import TensorSpec
+
+
+def load(path: str | Path, threads: int | None = None) -> Session:
+    """Opens a bundle for running; every file is hashed first.
+
+    threads: computing threads (None: 1, so that a robot's other work keeps its cores). Raises BundleError, naming the file,
+    for a bundle that was changed; MissingError where its engine is not installed.
+    """
+    return Session(Bundle.open(path), threads)
+
+
+class Session:
+    """A loaded bundle. `run` may be called from several threads at once; it keeps no state between calls.
+
+    Inputs are taken as they are, without a copy: the exact dtype of the manifest and C order, or one clear sentence.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise InputError(f"threads must be at least 1, not {threads}.")
+        self.bundle = bundle
+        self.manifest = bundle.manifest
+        self.threads = threads or 1
+        self.engine = open_engine(bundle, self.threads)
+        self._outputs = [spec.name for spec in self.manifest.outputs]
+        self._checks = [_InputCheck(spec) for spec in self.manifest.inputs]
+        self._names = {spec.name for spec in self.manifest.inputs}
+
+    def run(self, *args: np.ndarray, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """One inference: arrays by input name (or in the manifest's order) in, arrays by output name out.
+
+        Raises InputError that names the input for a missing or unknown name, another shape or dtype, NaN or infinity.
+        """
+        if args:
+            inputs = self._named(args, inputs)
+        if inputs.keys() != self._names:
+            raise InputError(self._wrong_names(inputs))
+        sizes: dict[str, tuple[int, str]] = {}
+        for check in self._checks:
+            check(inputs[check.name], sizes)
+        return dict(zip(self._outputs, self.engine.run(inputs), strict=True))
+
+    def _named(self, args: tuple[np.ndarray, ...], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        names = [check.name for check in self._checks]
+        if len(args) > len(names):
+            raise InputError(f"{len(args)} inputs were given, the bundle takes {len(names)}: {', '.join(names)}.")
+        return {**dict(zip(names, args, strict=False)), **inputs}
+
+    def _wrong_names(self, inputs: Mapping[str, Any]) -> str:
+        missing, unknown = sorted(self._names - inputs.keys()), sorted(inputs.keys() - self._names)
+        parts = [f"{word} {', '.join(names)}" for word, names in (("missing", missing), ("unknown", unknown)) if names]
+        return f"wrong inputs ({'; '.join(parts)}): the bundle takes {', '.join(check.name for check in self._checks)}."
+
+
+class _InputCheck:
+    """One input's contract, prepared so that a call costs little."""
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self.name = spec.name
+        self.dtype = np.dtype(spec.dtype)
+        self.shape = spec.shape
+        self.fixed = [(axis, size) for axis, size in enumerate(spec.shape) if isinstance(size, int)]
+        self.named = [(axis, size) for axis, size in enumerate(spec.shape) if isinstance(size, str)]
+        self.float = self.dtype.kind == "f"
+
+    def __call__(self, array: np.ndarray, sizes: dict[str, tuple[int, str]]) -> None:
+        if not isinstance(array, np.ndarray) or array.dtype != self.dtype:
+            given = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            raise InputError(f"input {self.name} is {given}, the bundle takes a numpy array of {self.dtype}: convert it with .astype.")
+        shape = array.shape
+        if len(shape) != len(self.shape) or any(shape[axis] != size for axis, size in self.fixed) or 0 in shape:
+            raise InputError(f"input {self.name} has shape {shape}, the bundle takes ({', '.join(map(str, self.shape))}).")
+        for axis, label in self.named:
+            size, other = sizes.setdefault(label, (shape[axis], self.name))
+            if size != shape[axis]:
+                raise InputError(f"inputs {other} and {self.name} disagree on axis {label!r}: {size} and {shape[axis]}.")
+        # One sum finds any NaN or infinity; the exact look is only for the message (or for a sum that overflowed).
+        if self.float and not math.isfinite(array.sum(dtype=np.float64) if array.size < 64 else float(array.sum())):
+            self._find_bad(array)
+
+    def _find_bad(self, array: np.ndarray) -> None:
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            at = tuple(int(i) for i in bad[0])
+            raise InputError(f"input {self.name} holds {array[at]} at {at} ({len(bad)} such values): check the sensor or the preprocessing.")
