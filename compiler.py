@@ -3,32 +3,116 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+import platform
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from .candidates import Candidate, choose, dense_candidates
+from .candidates import AUTO, Candidate, Workbench, choose, dense_candidates, run_batches
 from .devices import Device, find_device
 from .errors import GateFailed, InputError
 from .evidence import evidence_files
 from .export.checkpoint import read
 from .export.compare import check_graph
-from .export.data import read_samples
+from .export.data import generated_samples, read_samples, split
 from .export.graph import to_graph
+from .export.host import host_session
 from .export.trace import Program, trace
 from .models.reference import Reference, Samples
 from .quantize.gate import default_tolerance
-from .quantize.recipe import Recipe
-from .runtime.bundle import Bundle, write_bundle
-from .runtime.golden import pack_golden
-from .runtime.manifest import SCHEMA_VERSION, Check, Manifest, Provenance, TensorSpec
-from .targets.target import Artifact, Finding, find_target
+from .quantize.recipe import Precision, Recipe
+from .runtime.bundle import write_bundle
+from .runtime.golden import Golden, pack_golden
+from .runtime.machine import isa_flags
+from .runtime.manifest import SCHEMA_VERSION, Check, Manifest, Provenance, TensorSpec, Tolerance
+from .targets.target import Artifact, Finding, Target, find_target
 
 GOLDEN = 16  # samples kept in the bundle with the reference's outputs
+TOOLS = ("edgeattn", "torch", "onnx", "onnxruntime", "onnxscript", "onnx-ir", "brevitas", "numpy")
+
+
+def compile(  # the public name: edgeattn.compile
+    checkpoint: str | Path,
+    target: str = "cpu",
+    *,
+    output: str | Path | None = None,
+    model: str | None = None,
+    precision: str = "int8",
+    recipe: Recipe | None = None,
+    calib: str | Path | None = None,
+    example: Mapping[str, np.ndarray] | None = None,
+    dynamic: Mapping[str, Iterable[int]] | None = None,
+    task: str | None = None,
+    trust: bool = False,
+    allow_uncalibrated: bool = False,
+    force: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Compilation:
+    """Compiles a checkpoint for a device and writes the bundle.
+
+    target: a device of devices.yaml or an alias; precision: fp32, int8, int8-dynamic, w8, w4, or auto (the fastest measured that passes);
+    calib: the user's data (.npz by input name, optionally `labels`), half of it kept for the gate; example: inputs where nothing else
+    gives them; dynamic: axes per input that may vary. allow_uncalibrated: quantise on generated inputs. force: write a bundle that misses its gate.
+    Raises InputError for wrong use, GateFailed where no candidate passes and `force` is not set; nothing is written then.
+    """
+    say = progress or (lambda _: None)
+    device, note = find_device(target, isa_flags())
+    backend = find_target(device.target)
+    say("reading the checkpoint")
+    user = None if calib is None else read_samples(calib)
+    reference = read(checkpoint, model, trust, _first(user) if user is not None else example, task)
+    data = _data(reference, user, example)
+    auto = precision == "auto"
+    chosen_recipe = recipe or _recipe(backend, device, AUTO[0] if auto else precision)
+    _demand_calibration(data, chosen_recipe, allow_uncalibrated)
+    say("tracing")
+    program = trace(reference, _first(data.calibration), dynamic)
+    say("exporting the graph and comparing it with the module")
+    graph = to_graph(program)
+    export_error = check_graph(graph, program, _probes(data, program))
+    findings = _check(backend, graph, device)
+    expected = program.run(data.held_out.inputs)
+    tolerance = default_tolerance(reference, data.held_out.labels is not None)
+    bench = Workbench(program, graph, backend, device, data.calibration, data.held_out, expected, tolerance, say)
+    candidates, costs = dense_candidates(bench, chosen_recipe, auto)
+    candidates = choose(candidates, bench, auto)
+    best = next(candidate for candidate in candidates if candidate.chosen)
+    if not best.verdict.passed and not force:
+        raise GateFailed(f"no candidate for {reference.name} on {device.name} passes the gate: the best, {best.name}, fails because {best.verdict.reason}.")
+    say("packaging")
+    artifact = backend.package(best.lowered, device)
+    golden = _golden(program, data, best, expected)
+    checks = (Check(name="graph equals module", ok=True, detail=f"largest relative error {export_error:.3g}"), *artifact.checks)
+    manifest = Manifest(
+        schema=SCHEMA_VERSION,
+        name=reference.name,
+        target=device.target,
+        device=device.name,
+        engine=artifact.engine,
+        artifact=artifact.main,
+        inputs=_input_specs(program),
+        outputs=_output_specs(program, expected),
+        precision=best.precision,
+        layers=dict(artifact.layers),
+        integer_layers=artifact.integer_layers,
+        tolerance=_verify_tolerance(tolerance, golden),
+        parity=best.verdict.parity,
+        passed=best.verdict.passed,
+        provenance=_provenance(checkpoint, reference, data),
+        isa=device.isa if artifact.integer_layers.quantised else (),
+        checks=checks,
+        left_to_device=artifact.left_to_device,
+        warnings=(*artifact.warnings, *_gate_warnings(best)),
+    )
+    files = {**artifact.files, "golden.safetensors": pack_golden(golden), "recipe.yaml": best.quantised.recipe.to_yaml().encode()}
+    path = Path(output) if output is not None else Path(f"{reference.name}-{device.name}.edge")
+    written = write_bundle(path, manifest, files, evidence_files(candidates, costs, findings, artifact))
+    return Compilation(path, written, tuple(candidates), tuple(findings), (note,) if note else ())
 
 
 @dataclass(frozen=True)
@@ -43,8 +127,6 @@ class Compilation:
 
     def to_json(self) -> dict[str, Any]:
         """The object that `edgeattn compile --json` prints."""
-        import msgspec
-
         manifest = self.manifest
         return {
             "bundle": str(self.bundle),
@@ -56,3 +138,132 @@ class Compilation:
             "integer_layers": msgspec.to_builtins(manifest.integer_layers),
             "warnings": [*manifest.warnings, *self.notes],
         }
+
+
+@dataclass(frozen=True)
+class Data:
+    """calibration and held-out samples, and where they come from; generated: nobody's data, only the right shapes."""
+
+    calibration: Samples
+    held_out: Samples
+    source: str
+    generated: bool = False
+
+
+def _data(reference: Reference, user: Samples | None, example: Mapping[str, np.ndarray] | None) -> Data:
+    names = {spec.name for spec in reference.inputs}
+    if user is not None:
+        if set(user.inputs) != names:
+            raise InputError(f"--calib has arrays {', '.join(sorted(user.inputs))}, the network takes {', '.join(sorted(names))} (and `labels`).")
+        calibration, held_out = split(user)
+        return Data(calibration, held_out, f"the user's data: {len(calibration)} samples calibrate, {len(held_out)} judge")
+    if reference.calibration is not None and reference.evaluation is not None:
+        calibration, held_out = reference.calibration(), reference.evaluation()
+        return Data(calibration, held_out, f"{reference.name}'s own data: {len(calibration)} samples calibrate, {len(held_out)} judge")
+    base = reference.example or example
+    if base is None:
+        raise InputError(f"{reference.name} brings no data: give --calib data.npz or --input name=2x128x8.")
+    calibration, held_out = generated_samples(base, seed=1), generated_samples(base, seed=2)
+    return Data(calibration, held_out, "generated inputs (uncalibrated: no real data was given)", generated=True)
+
+
+def _demand_calibration(data: Data, recipe: Recipe, allowed: bool) -> None:
+    needs = recipe.default == "int8" or any(layer.precision == "int8" for layer in recipe.layers.values())
+    if data.generated and needs and not allowed:
+        raise InputError(
+            "int8 needs real inputs to find its ranges: give --calib data.npz, or --precision fp32; --allow-uncalibrated goes on with generated inputs."
+        )
+
+
+def _recipe(target: Target, device: Device, precision: str) -> Recipe:
+    known = Precision.__args__  # type: ignore[attr-defined]
+    if precision not in known:
+        raise InputError(f"--precision {precision!r} is not one of auto, {', '.join(known)}.")
+    return msgspec.structs.replace(target.recipe(device), default=precision)
+
+
+def _check(target: Target, graph: Any, device: Device) -> list[Finding]:
+    findings = target.check(graph, device)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        listed = "; ".join(f"{finding.node}: {finding.message}" for finding in errors[:3])
+        raise InputError(f"{device.name} cannot run this network ({len(errors)} findings): {listed}.")
+    return findings
+
+
+def _probes(data: Data, program: Program) -> list[dict[str, np.ndarray]]:
+    """The traced example, another slice of real data, and random inputs: what the export is compared on."""
+    size = len(next(iter(program.example.values())))
+    random = generated_samples(program.example, size, seed=3).inputs
+    return [program.example, dict(data.held_out.take(slice(0, size)).inputs), dict(random)]
+
+
+def _first(samples: Samples, count: int = 2) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(array[:count]) for name, array in samples.inputs.items()}
+
+
+def _golden(program: Program, data: Data, best: Candidate, expected: list[np.ndarray]) -> Golden:
+    fixed = program.inputs[0].shape[0]
+    count = min(GOLDEN, len(data.held_out)) if isinstance(fixed, str) else int(fixed)
+    part = data.held_out.take(slice(0, count))
+    names = program.outputs
+    outputs = run_batches(host_session(best.lowered), part, program)
+    ranges = {name: np.array([array.min(), array.max()]) for name, array in data.calibration.inputs.items()}
+    return Golden(
+        {name: np.ascontiguousarray(array) for name, array in part.inputs.items()},
+        {name: array[:count] for name, array in zip(names, expected, strict=True)},
+        dict(zip(names, outputs, strict=True)),
+        ranges,
+    )
+
+
+def _verify_tolerance(gate: Tolerance, golden: Golden) -> Tolerance:
+    """Per output, twice the error that the artifact has on the golden vectors here, and never below float32 rounding.
+
+    Another CPU may round an integer the other way; it may not compute something else.
+    """
+    allowed = {}
+    for name, reference in golden.reference.items():
+        error = float(np.abs(golden.artifact[name].astype(np.float64) - reference).max(initial=0.0))
+        scale = float(np.abs(reference).max(initial=0.0))
+        allowed[name] = max(2 * error, 1e-4 * max(scale, 1.0))
+    return msgspec.structs.replace(gate, absolute_error=allowed)
+
+
+def _input_specs(program: Program) -> tuple[TensorSpec, ...]:
+    return program.inputs
+
+
+def _output_specs(program: Program, expected: list[np.ndarray]) -> tuple[TensorSpec, ...]:
+    batched = isinstance(program.inputs[0].shape[0], str)
+    return tuple(
+        TensorSpec(name=name, shape=(("batch" if batched else array.shape[0]), *array.shape[1:]), dtype=str(array.dtype))
+        for name, array in zip(program.outputs, expected, strict=True)
+    )
+
+
+def _provenance(checkpoint: str | Path, reference: Reference, data: Data) -> Provenance:
+    digest = hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()
+    return Provenance(
+        checkpoint=Path(checkpoint).name,
+        checkpoint_sha256=digest,
+        reference=reference.name,
+        source=reference.source,
+        tools={"python": platform.python_version(), **{name: _version(name) for name in TOOLS}},
+        calibration=data.source,
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _gate_warnings(best: Candidate) -> tuple[str, ...]:
+    raised = sorted(path for path, layer in best.recipe.layers.items() if layer.precision == "fp32")
+    warnings = [] if best.verdict.passed else [f"this bundle misses its accuracy gate: {best.verdict.reason}."]
+    if raised and best.quantised.layers:
+        warnings.append(f"{len(raised)} layers stay in fp32 because int8 breaks them: {', '.join(raised)}.")
+    return tuple(warnings)

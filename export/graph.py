@@ -70,7 +70,8 @@ def _export(program: Program) -> ir.Model:
                 program.exported, (), kwargs=kwargs, dynamo=True, opset_version=OPSET, optimize=False, verbose=False, **options
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            reason = str(error).strip().splitlines()[0]
+            cause = error.__cause__ or error
+            reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
             raise InputError(f"{reference.name} holds an operation that ONNX opset {OPSET} cannot express: {reason}") from error
         finally:
             logging.disable(previous)

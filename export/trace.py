@@ -28,6 +28,10 @@ class Program:
     dynamic: dict[str, dict[int, str]]
     inputs: tuple[TensorSpec, ...]
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.reference.outputs
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The trained module's outputs on numpy inputs, in order."""
         return run_module(self.reference.module(), inputs)
@@ -88,7 +92,29 @@ def _export(module: nn.Module, tensors: dict[str, torch.Tensor], axes: dict[str,
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.export").setLevel(logging.ERROR)
-        return torch.export.export(module, (), kwargs=tensors, dynamic_shapes=shapes, strict=False)
+        exported = torch.export.export(module, (), kwargs=tensors, dynamic_shapes=shapes, strict=False)
+    _copy_before_reshape(exported)
+    return exported
+
+
+def _copy_before_reshape(exported: ExportedProgram) -> None:
+    """Puts a copy between a transpose and a reshape; the exporter turns it into nothing.
+
+    torch decides in the trace whether a reshape is a view, by strides that attention's kernels give differently when the
+    program is decomposed later; then it fails. A contiguous copy makes either right.
+    """
+    aten = torch.ops.aten
+    graph = exported.graph_module.graph
+    for node in list(graph.nodes):
+        source = node.args[0] if node.args else None
+        turned = getattr(source, "target", None) in (aten.transpose.int, aten.permute.default)
+        if node.target in (aten.reshape.default, aten.view.default) and turned:
+            with graph.inserting_before(node):
+                copy = graph.call_function(aten.clone.default, (source,), {"memory_format": torch.contiguous_format})
+            copy.meta.update({key: value for key, value in source.meta.items() if key != "val"})
+            copy.meta["val"] = source.meta["val"].clone(memory_format=torch.contiguous_format)
+            node.replace_input_with(source, copy)
+    exported.graph_module.recompile()
 
 
 def _specs(reference: Reference, example: Mapping[str, np.ndarray], axes: dict[str, dict[int, str]]) -> tuple[TensorSpec, ...]:

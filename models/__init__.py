@@ -1,1 +1,1 @@
-
+"""The zoo: one file a system, each with its mechanism, its data, its training and the plain softmax twin."""

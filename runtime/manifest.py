@@ -17,7 +17,7 @@ from ..errors import BundleError
 SCHEMA_VERSION = 1
 
 
-class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
@@ -97,7 +97,6 @@ class Manifest(_Record):
     device: str
     engine: str
     artifact: str
-    isa: tuple[str, ...] = ()  # instruction-set features whose kernels the artifact was made for
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     precision: str
@@ -107,6 +106,7 @@ class Manifest(_Record):
     parity: Parity
     passed: bool
     provenance: Provenance
+    isa: tuple[str, ...] = ()  # instruction-set features whose kernels the artifact was made for
     checks: tuple[Check, ...] = ()
     left_to_device: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

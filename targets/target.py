@@ -12,6 +12,7 @@ from ..runtime.manifest import Check, IntegerLayers
 
 if TYPE_CHECKING:
     from ..devices import Device
+    from ..quantize.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Target(Protocol):
 
     name: str
     form: Literal["onnx", "nir"]
+
+    def recipe(self, device: Device) -> Recipe:
+        """How networks are quantised for this device unless the user says otherwise."""
 
     def check(self, graph: Any, device: Device) -> list[Finding]:
         """What this target cannot run or will rewrite, before anything is changed."""

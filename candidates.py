@@ -1,0 +1,167 @@
+"""Candidates for one dense network on one device: quantised, lowered, gated on held-out data, timed where the device is this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+
+from .devices import Device
+from .export.host import host_session
+from .export.trace import Program
+from .models.reference import Samples
+from .quantize.calibrate import Quantised, quantise
+from .quantize.gate import Verdict, judge
+from .quantize.insert import quantised_graph
+from .quantize.ladder import climb
+from .quantize.recipe import Recipe
+from .quantize.sensitivity import LayerCost
+from .runtime.machine import isa_flags
+from .runtime.manifest import Tolerance
+from .targets.target import Target
+
+AUTO = ("int8", "int8-dynamic", "fp32")  # what --precision auto tries, narrowest first
+TIMED_RUNS = 30
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to deliver the network. latency_ms: median of one sample on this machine, None where it was not measured."""
+
+    name: str
+    recipe: Recipe
+    verdict: Verdict
+    lowered: ir.Model = field(repr=False)
+    quantised: Quantised = field(repr=False)
+    latency_ms: float | None = None
+    chosen: bool = False
+
+    @property
+    def precision(self) -> str:
+        kinds = {layer.precision for layer in self.quantised.layers.values()}
+        if not kinds:
+            return "fp32"
+        whole = len(self.quantised.layers) == len(self.quantised.paths)
+        return kinds.pop() if whole and len(kinds) == 1 else "mixed " + "+".join(sorted({*kinds, *(() if whole else ("fp32",))}))
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `candidates` in `compile --json`."""
+        parity = self.verdict.parity
+        return {
+            "name": self.name,
+            "precision": self.precision,
+            "agreement": parity.agreement,
+            "metric": None if parity.metric is None else parity.metric.artifact,
+            "max_abs_error": parity.max_abs_error,
+            "relative_error": parity.relative_error,
+            "passed": self.verdict.passed,
+            "reason": self.verdict.reason,
+            "raised_layers": sorted(path for path, layer in self.recipe.layers.items() if layer.precision == "fp32"),
+            "chosen": self.chosen,
+            "latency_ms": self.latency_ms,
+        }
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Everything that judging a candidate needs."""
+
+    program: Program
+    graph: ir.Model
+    target: Target
+    device: Device
+    calibration: Samples
+    held_out: Samples
+    expected: Sequence[np.ndarray]
+    tolerance: Tolerance
+    progress: Callable[[str], None]
+
+    def lower(self, quantised: Quantised) -> ir.Model:
+        lowered: ir.Model = self.target.lower(quantised_graph(self.graph, quantised), self.device)
+        return lowered
+
+    def judge(self, lowered: ir.Model) -> Verdict:
+        outputs = run_batches(host_session(lowered), self.held_out, self.program)
+        return judge(self.program.reference, self.held_out, self.expected, outputs, self.tolerance)
+
+
+def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list[Candidate], tuple[LayerCost, ...]]:
+    """The candidates in the order tried, and the layers' costs where they had to be measured.
+
+    auto: int8 with its ladder, int8-dynamic and fp32, to be chosen by latency; else the recipe's own ladder, with fp32 as the last rung.
+    """
+    lowered: dict[int, ir.Model] = {}
+
+    def verdict_of(quantised: Quantised) -> Verdict:
+        lowered[id(quantised)] = bench.lower(quantised)
+        return bench.judge(lowered[id(quantised)])
+
+    if recipe.default == "fp32" and not recipe.layers:
+        return [_float(bench, recipe)], ()
+    ladder = climb(bench.program, recipe, bench.calibration, verdict_of, bench.progress)
+    found = [Candidate(step.name, step.quantised.recipe, step.verdict, lowered[id(step.quantised)], step.quantised) for step in ladder.steps]
+    if auto:
+        dynamic = quantise(bench.program, msgspec.structs.replace(recipe, default="int8-dynamic"), bench.calibration)
+        found.append(Candidate("int8-dynamic", dynamic.recipe, verdict_of(dynamic), lowered[id(dynamic)], dynamic))
+    if auto or ladder.passed is None:
+        found.append(_float(bench, recipe))
+    return found, ladder.costs
+
+
+def choose(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> list[Candidate]:
+    """Marks the chosen one: with `auto` the fastest measured, else the one with the most quantised layers, among those that pass.
+
+    Without one that passes, the last tried is marked, and the caller decides whether to go on.
+    """
+    timed = _timed(candidates, bench)
+    passed = [candidate for candidate in timed if candidate.verdict.passed]
+    if not passed:
+        best = min(timed, key=lambda candidate: candidate.verdict.parity.relative_error)
+    elif auto and all(candidate.latency_ms is not None for candidate in passed):
+        best = min(passed, key=lambda candidate: candidate.latency_ms or 0.0)
+    else:
+        best = max(passed, key=lambda candidate: len(candidate.quantised.layers))
+    return [replace(candidate, chosen=candidate is best) for candidate in timed]
+
+
+def run_batches(session: ort.InferenceSession, samples: Samples, program: Program) -> list[np.ndarray]:
+    """A graph's outputs over all samples; in the traced batch size where the batch is fixed."""
+    dynamic = all(isinstance(spec.shape[0], str) for spec in program.inputs)
+    size = BATCH if dynamic else int(program.inputs[0].shape[0])
+    count = len(samples) if dynamic else len(samples) - len(samples) % size
+    parts = [session.run(None, dict(samples.take(slice(start, start + size)).inputs)) for start in range(0, count, size)]
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+
+def _float(bench: Workbench, recipe: Recipe) -> Candidate:
+    plain = msgspec.structs.replace(recipe, default="fp32", layers={}, equalise=None)
+    bench.progress("lowering fp32")
+    untouched = Quantised(plain, {}, {}, bench.program.reference.module())
+    lowered: ir.Model = bench.target.lower(bench.graph, bench.device)
+    return Candidate("fp32", plain, bench.judge(lowered), lowered, untouched)
+
+
+def _timed(candidates: Sequence[Candidate], bench: Workbench) -> list[Candidate]:
+    """Medians of one sample each, in turn, where the device could be this machine: it is named generically and its instructions fit."""
+    if bench.target.name != "cpu" or not bench.device.isa or not set(bench.device.isa) <= set(isa_flags()) or bench.device.cores is not None:
+        return list(candidates)
+    bench.progress("timing the candidates")
+    passing = [candidate for candidate in candidates if candidate.verdict.passed]
+    sessions = [host_session(candidate.lowered) for candidate in passing]
+    dynamic = all(isinstance(spec.shape[0], str) for spec in bench.program.inputs)
+    query = dict(bench.held_out.take(slice(0, 1 if dynamic else int(bench.program.inputs[0].shape[0]))).inputs)
+    times: list[list[float]] = [[] for _ in sessions]
+    for _ in range(TIMED_RUNS):
+        for session, values in zip(sessions, times, strict=True):
+            start = time.perf_counter_ns()
+            session.run(None, query)
+            values.append((time.perf_counter_ns() - start) / 1e6)
+    medians = {id(candidate): float(np.median(values[5:])) for candidate, values in zip(passing, times, strict=True)}
+    return [replace(candidate, latency_ms=medians.get(id(candidate))) for candidate in candidates]

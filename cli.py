@@ -1,0 +1,192 @@
+"""The command line: each command parses, calls the function of the same name, and prints. No logic lives here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from . import __version__
+from .errors import EdgeattnError, MissingError
+from .views import show_bench, show_compilation, show_devices, show_doctor, show_inspect, show_models, show_verification
+
+STDERR = Console(stderr=True)
+TRACEBACK = "EDGEATTN_TRACEBACK"  # set to 1 to see where an error came from
+as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object on stdout and nothing else.")
+bundle_argument = click.argument("bundle", type=click.Path())
+
+
+class _Group(click.Group):
+    """Turns every error into one sentence on stderr and the documented exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except (KeyboardInterrupt, click.Abort):
+            self._fail("stopped; nothing half-written was left behind.", 130)
+        except EdgeattnError as error:
+            self._fail(str(error), error.exit_code)
+        except ImportError as error:
+            missing = MissingError(f"{error.name or error} is not installed: pip install 'edgeattn[compile]'.")
+            self._fail(str(missing), missing.exit_code)
+        except Exception as error:  # a bug of ours, or of a library: say so in one sentence, keep the trace for who asks
+            self._fail(f"unexpected {type(error).__name__}: {error}. Set {TRACEBACK}=1 to see where.", 1)
+
+    def _fail(self, message: str, code: int) -> None:
+        if os.environ.get(TRACEBACK) == "1":
+            traceback.print_exc()
+        STDERR.print(f"[bold red]error[/]: {message}", soft_wrap=True, highlight=False)
+        sys.exit(code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="edgeattn")
+def main() -> None:
+    """Puts a trained attention model on an edge or neuromorphic device, provably intact."""
+
+
+@main.command("compile")
+@click.argument("checkpoint", type=click.Path())
+@click.option("--target", default="cpu", show_default=True, help="A device (edgeattn devices) or an alias: cpu, jetson, spinnaker.")
+@click.option("--output", "-o", type=click.Path(), help="Where the bundle goes [default: NAME-DEVICE.edge].")
+@click.option("--model", help="For a bare state_dict: a zoo name, or package.module:factory.")
+@click.option("--precision", default="int8", show_default=True, help="fp32, int8, int8-dynamic, w8, w4, or auto (fastest that passes).")
+@click.option("--recipe", type=click.Path(), help="A recipe.yaml to re-apply instead of the default one.")
+@click.option("--calib", type=click.Path(), help="Your data: .npz or .safetensors by input name, optionally `labels`.")
+@click.option("--input", "inputs", multiple=True, metavar="NAME=2x128[:DTYPE[:LOW..HIGH]]", help="Shape of an input, where no data say it.")
+@click.option("--dynamic", multiple=True, metavar="NAME:AXIS,AXIS", help="Axes that vary at run time [default: the leading one].")
+@click.option("--task", type=click.Choice(["classification", "regression", "embedding"]), help="How outputs are judged without labels.")
+@click.option("--trust", is_flag=True, help="Unpickle code from the checkpoint: only for files you made.")
+@click.option("--allow-uncalibrated", is_flag=True, help="Quantise on generated inputs.")
+@click.option("--force", is_flag=True, help="Write the bundle even if it misses its accuracy gate, marked as failing.")
+@as_json
+def compile_(json_: bool, inputs: tuple[str, ...], dynamic: tuple[str, ...], recipe: str | None, **options: Any) -> None:
+    """Compile CHECKPOINT into a bundle that verifies itself on the device."""
+    from .compiler import compile as run
+    from .export.data import parse_dynamic, parse_inputs
+    from .quantize.recipe import Recipe
+
+    example = parse_inputs(inputs) or None
+    read_recipe = Recipe.read(recipe) if recipe else None
+    with _progress() as say:
+        result = run(**options, recipe=read_recipe, example=example, dynamic=parse_dynamic(dynamic), progress=say)
+    _print(result.to_json(), json_, show_compilation)
+
+
+@main.command()
+@bundle_argument
+@click.option("--threads", type=int, default=1, show_default=True)
+@as_json
+def verify(bundle: str, threads: int, json_: bool) -> None:
+    """Check every file of BUNDLE and run its golden vectors here."""
+    from .runtime.verify import verify as run
+
+    result = run(bundle, threads)
+    _print(result.to_json(), json_, show_verification)
+    if not result.ok:
+        sys.exit(1)
+
+
+@main.command()
+@bundle_argument
+@click.option("--against", type=click.Path(), help="Another bundle to run in turn with this one.")
+@click.option("--threads", type=int, default=1, show_default=True)
+@click.option("--runs", type=int, default=1000, show_default=True)
+@click.option("--seconds", type=float, help="Run for this long instead.")
+@click.option("--save", is_flag=True, help="Keep the result in the bundle's evidence.")
+@as_json
+def bench(bundle: str, save: bool, json_: bool, **options: Any) -> None:
+    """Time BUNDLE on this machine, one sample at a time."""
+    from .runtime.bench import bench as run
+    from .runtime.bundle import add_evidence
+
+    with _progress() as say:
+        result = run(bundle, **options, progress=lambda done, runs: say(f"run {done} of {runs}"))
+    if save:
+        add_evidence(bundle, "bench.json", (json.dumps(result.to_json(), indent=2, sort_keys=True) + "\n").encode())
+    _print(result.to_json(), json_, show_bench)
+
+
+@main.command()
+@bundle_argument
+@as_json
+def inspect(bundle: str, json_: bool) -> None:
+    """Show what BUNDLE says about itself."""
+    from .runtime.bundle import describe
+
+    _print(describe(bundle), json_, show_inspect)
+
+
+@main.command()
+@click.argument("name", required=False)
+@as_json
+def devices(name: str | None, json_: bool) -> None:
+    """List the devices edgeattn knows, or one with the source of every figure."""
+    from .devices import describe_devices
+    from .runtime.machine import isa_flags
+
+    _print(describe_devices(name, isa_flags()), json_, show_devices)
+
+
+@main.group(cls=click.Group, invoke_without_command=True)
+@as_json
+@click.pass_context
+def models(context: click.Context, json_: bool) -> None:
+    """List the zoo; `models train NAME` trains one."""
+    if context.invoked_subcommand is None:
+        from .models.listing import describe_models
+
+        _print(describe_models(), json_, show_models)
+
+
+@models.command()
+@click.argument("name")
+@click.option("--output", "-o", type=click.Path(), help="Where the weights go [default: NAME.pt].")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--epochs", type=int, help="[default: the system's own]")
+@as_json
+def train(name: str, output: str | None, seed: int, epochs: int | None, json_: bool) -> None:
+    """Train a zoo system from scratch and write its weights."""
+    from .models.listing import train_system
+
+    with _progress() as say:
+        result = train_system(name, output, seed, epochs, lambda text, done, total: say(f"epoch {done} of {total}, {text}"))
+    _print(result, json_, lambda value, console: console.print(value))
+
+
+@main.command()
+@as_json
+def doctor(json_: bool) -> None:
+    """Say what is installed, what is missing and how to get it."""
+    from .doctor import examine
+
+    result = examine()
+    _print(result, json_, show_doctor)
+    if not result["ok"]:
+        sys.exit(3)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """A line on stderr that says what is being done and since when."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=STDERR, transient=True) as progress:
+        task = progress.add_task("starting")
+        yield lambda text: progress.update(task, description=text)
+
+
+def _print(value: dict[str, Any], json_: bool, show: Callable[[dict[str, Any], Console], None]) -> None:
+    if json_:
+        click.echo(json.dumps(value, allow_nan=False, default=str))
+    else:
+        show(value, Console())

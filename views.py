@@ -1,0 +1,123 @@
+"""How results look on a terminal: tables over the same dictionaries that --json prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+YES, NO = "[green]yes[/]", "[red]no[/]"
+
+
+def show_compilation(value: dict[str, Any], console: Console) -> None:
+    """The candidates, the parity of the chosen one, warnings, and what to do next."""
+    table = Table("candidate", "precision", "metric", "agreement", "rel. error", "ms", "passed", "chosen", title="candidates")
+    for candidate in value["candidates"]:
+        table.add_row(
+            candidate["name"],
+            candidate["precision"],
+            number(candidate["metric"]),
+            percent(candidate["agreement"]),
+            percent(candidate["relative_error"]),
+            number(candidate["latency_ms"]),
+            YES if candidate["passed"] else f"{NO}: {candidate['reason']}",
+            YES if candidate["chosen"] else "",
+        )
+    console.print(table)
+    layers, metric = value["integer_layers"], value["parity"]["metric"]
+    if metric:
+        console.print(f"{metric['name']}: reference {number(metric['reference'])}, bundle {number(metric['artifact'])} {metric['unit']}")
+    console.print(f"integer layers: {layers['integer_in_engine']} in the engine of {layers['quantised']} quantised")
+    for warning in value["warnings"]:
+        console.print(f"[yellow]note[/]: {warning}", soft_wrap=True)
+    console.print(f"[bold]{value['bundle']}[/] ({value['precision']}, {value['device']}); next: edgeattn verify {value['bundle']}", soft_wrap=True)
+
+
+def show_verification(value: dict[str, Any], console: Console) -> None:
+    """One row a check."""
+    table = Table("check", "ok", "detail")
+    for check in value["checks"]:
+        table.add_row(check["name"], YES if check["ok"] else NO, check["detail"])
+    console.print(table)
+    console.print("[bold green]verified[/]" if value["ok"] else "[bold red]not verified[/]")
+
+
+def show_bench(value: dict[str, Any], console: Console) -> None:
+    """Latencies, the machine, and what makes them less trustworthy."""
+    table = Table("p50", "p90", "p99", "p99.9", "mean", "per second", "cold start", "resident", title=f"ms, {value['runs']} runs, {value['threads']} thread(s)")
+    latency = value["latency_ms"]
+    table.add_row(
+        *[number(latency[key]) for key in ("p50", "p90", "p99", "p999", "mean")],
+        number(value["throughput_per_s"]),
+        number(value["cold_start_ms"]),
+        f"{value['rss_mb']:.0f} MB",
+    )
+    console.print(table)
+    console.print(f"on {value['machine']['cpu']}, {value['machine']['cores']} cores, onnxruntime {value['machine']['onnxruntime']}")
+    if "comparison" in value:
+        compared = value["comparison"]
+        low, high = compared["interval"]
+        console.print(f"{compared['ratio']:.3f} of {compared['against']} (95 % interval {low:.3f} to {high:.3f}): {compared['verdict']}")
+    for note in value["notes"]:
+        console.print(f"[yellow]note[/]: {note}", soft_wrap=True)
+
+
+def show_inspect(value: dict[str, Any], console: Console) -> None:
+    """What the bundle is, its inputs and outputs, its layers."""
+    console.print(f"[bold]{value['name']}[/] for {value['device']} ({value['target']}), {value['precision']}, {value['bytes']:,} bytes")
+    for kind in ("inputs", "outputs"):
+        for spec in value[kind]:
+            shape = " x ".join(map(str, spec["shape"]))
+            console.print(f"{kind[:-1]} {spec['name']}: {shape} {spec['dtype']} {spec['unit']} {spec['preprocessing']}".rstrip(), highlight=False)
+    table = Table("layer", "precision")
+    for layer, precision in value["layers"].items():
+        table.add_row(layer, precision)
+    console.print(table)
+    console.print(f"from {value['provenance']['checkpoint']}, {value['provenance']['calibration']}", soft_wrap=True)
+
+
+def show_devices(value: dict[str, Any], console: Console) -> None:
+    """All devices, or one with its sources."""
+    if "devices" in value:
+        table = Table("device", "target", "cores", "formats", "what it is")
+        for name, device in value["devices"].items():
+            table.add_row(name, device["target"], number(device["cores"]), " ".join(device["formats"]), device["description"])
+        console.print(table)
+        for alias, name in value["aliases"].items():
+            console.print(f"{alias} stands for {name} here", highlight=False)
+        return
+    if value["note"]:
+        console.print(value["note"])
+    for key, content in value["device"].items():
+        console.print(f"{key}: {content}", soft_wrap=True, highlight=False)
+
+
+def show_models(value: dict[str, Any], console: Console) -> None:
+    """One row a system."""
+    table = Table("model", "task", "parameters", "targets", "claim", "source")
+    for model in value["models"]:
+        table.add_row(model["name"], model["task"], f"{model['parameters']:,}", " ".join(model["targets"]), model["claim"], model["source"])
+    console.print(table)
+
+
+def show_doctor(value: dict[str, Any], console: Console) -> None:
+    """Packages against what was tested, and what is missing."""
+    console.print(f"{value['machine']['cpu']}, python {value['machine']['python']}, {value['machine']['system']}", highlight=False)
+    table = Table("extra", "package", "installed", "tested")
+    for row in value["packages"]:
+        table.add_row(row["extra"], row["package"], row["installed"] or "[red]missing[/]", row["tested"] or "")
+    console.print(table)
+    for advice in value["advice"]:
+        console.print(f"[yellow]missing[/]: {advice}", soft_wrap=True, markup=True)
+    console.print("[bold green]ready[/]" if value["ok"] else "[bold red]the base install is incomplete[/]")
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; a dash for what was not measured."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def percent(value: float | None) -> str:
+    """A share in percent; a dash for what has no meaning here."""
+    return "-" if value is None else f"{value:.2%}"
