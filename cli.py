@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from . import __version__
@@ -45,7 +46,7 @@ class _Group(click.Group):
     def _fail(self, message: str, code: int) -> None:
         if os.environ.get(TRACEBACK) == "1":
             traceback.print_exc()
-        STDERR.print(f"[bold red]error[/]: {message}", soft_wrap=True, highlight=False)
+        STDERR.print(f"[bold red]error[/]: {escape(message)}", soft_wrap=True, highlight=False)
         sys.exit(code)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 YES, NO = "[green]yes[/]", "[red]no[/]"
@@ -21,7 +22,7 @@ def show_compilation(value: dict[str, Any], console: Console) -> None:
             percent(candidate["agreement"]),
             percent(candidate["relative_error"]),
             number(candidate["latency_ms"]),
-            YES if candidate["passed"] else f"{NO}: {candidate['reason']}",
+            YES if candidate["passed"] else f"{NO}: {escape(candidate['reason'])}",
             YES if candidate["chosen"] else "",
         )
     console.print(table)
@@ -30,7 +31,7 @@ def show_compilation(value: dict[str, Any], console: Console) -> None:
         console.print(f"{metric['name']}: reference {number(metric['reference'])}, bundle {number(metric['artifact'])} {metric['unit']}")
     console.print(f"integer layers: {layers['integer_in_engine']} in the engine of {layers['quantised']} quantised")
     for warning in value["warnings"]:
-        console.print(f"[yellow]note[/]: {warning}", soft_wrap=True)
+        console.print(f"[yellow]note[/]: {escape(warning)}", soft_wrap=True)
     console.print(f"[bold]{value['bundle']}[/] ({value['precision']}, {value['device']}); next: edgeattn verify {value['bundle']}", soft_wrap=True)
 
 
@@ -38,7 +39,7 @@ def show_verification(value: dict[str, Any], console: Console) -> None:
     """One row a check."""
     table = Table("check", "ok", "detail")
     for check in value["checks"]:
-        table.add_row(check["name"], YES if check["ok"] else NO, check["detail"])
+        table.add_row(check["name"], YES if check["ok"] else NO, escape(check["detail"]))
     console.print(table)
     console.print("[bold green]verified[/]" if value["ok"] else "[bold red]not verified[/]")
 
@@ -60,7 +61,7 @@ def show_bench(value: dict[str, Any], console: Console) -> None:
         low, high = compared["interval"]
         console.print(f"{compared['ratio']:.3f} of {compared['against']} (95 % interval {low:.3f} to {high:.3f}): {compared['verdict']}")
     for note in value["notes"]:
-        console.print(f"[yellow]note[/]: {note}", soft_wrap=True)
+        console.print(f"[yellow]note[/]: {escape(note)}", soft_wrap=True)
 
 
 def show_inspect(value: dict[str, Any], console: Console) -> None:
@@ -109,7 +110,7 @@ def show_doctor(value: dict[str, Any], console: Console) -> None:
         table.add_row(row["extra"], row["package"], row["installed"] or "[red]missing[/]", row["tested"] or "")
     console.print(table)
     for advice in value["advice"]:
-        console.print(f"[yellow]missing[/]: {advice}", soft_wrap=True, markup=True)
+        console.print(f"[yellow]missing[/]: {escape(advice)}", soft_wrap=True)
     console.print("[bold green]ready[/]" if value["ok"] else "[bold red]the base install is incomplete[/]")
 
 

@@ -13,6 +13,7 @@ from onnxscript import rewriter
 from onnxscript.optimizer import _constant_folding as folding
 
 from ..errors import InputError
+from .passes.full_attention_mask import FullAttentionMask
 from .passes.linear_as_matmul import LinearAsMatMul
 from .passes.name_after_modules import NameAfterModules, RememberTrace
 from .trace import Program
@@ -49,6 +50,7 @@ def canonicalise(model: ir.Model) -> None:
         LinearAsMatMul(),
         simplify,
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        FullAttentionMask(),
         common.CommonSubexpressionEliminationPass(),
         common.RemoveUnusedNodesPass(),
         common.OutputFixPass(),

@@ -16,7 +16,7 @@ class MultiHeadAttention(ir.passes.InPlacePass):
     """Attention(Q, K, V: [batch, heads, length, size])   becomes   com.microsoft.MultiHeadAttention over [batch, length, heads * size].
 
     1. Transposes and reshapes that split the heads are put in reverse around the new operator; clean-up cancels them.
-    2. A mask becomes `attention_bias` of four axes: booleans as 0 and -1e9; a mask that is the same for all queries is expanded.
+    2. A mask becomes `attention_bias` of four axes, booleans as 0 and -1e9; FullAttentionMask has expanded it before.
     3. is_causal becomes `unidirectional`.
     Left alone: grouped key/value heads, a soft cap, past keys, and logits as a second output.
     """
@@ -84,32 +84,17 @@ def _bias(graph: ir.Graph, new: list[ir.Node], node: ir.Node) -> ir.Value | None
     mask = node.inputs[3] if len(node.inputs) > 3 else None
     if mask is None:
         return None
-    query, key = node.inputs[0], node.inputs[1]
-    assert mask.shape is not None and query is not None and key is not None and query.shape is not None and key.shape is not None
+    assert mask.shape is not None
     emit = _Emitter(new, f"{node.name}/mask")
-    value, shape = mask, list(mask.shape)
+    value, rank = mask, len(mask.shape)
     if mask.dtype == ir.DataType.BOOL:
         kept = _initializer(graph, "mask.kept", np.array(0, np.float32))
         dropped = _initializer(graph, "mask.dropped", np.array(MASKED, np.float32))
         value = emit("Where", [value, kept, dropped])
-    if len(shape) < 4:
-        axes = _initializer(graph, f"mask.axes{4 - len(shape)}", np.arange(4 - len(shape), dtype=np.int64))
+    if rank < 4:
+        axes = _initializer(graph, f"mask.axes{4 - rank}", np.arange(4 - rank, dtype=np.int64))
         value = emit("Unsqueeze", [value, axes])
-        shape = [1] * (4 - len(shape)) + shape
-    if shape[2] != query.shape[2] or shape[3] != key.shape[2]:
-        value = emit("Expand", [value, _lengths(graph, emit, query, key)])
     return value
-
-
-def _lengths(graph: ir.Graph, emit: _Emitter, query: ir.Value, key: ir.Value) -> ir.Value:
-    """[1, 1, queries, keys]: a constant where both are known, else read from the tensors."""
-    assert query.shape is not None and key.shape is not None
-    queries, keys = query.shape[2], key.shape[2]
-    if isinstance(queries, int) and isinstance(keys, int):
-        return _initializer(graph, f"mask.{queries}x{keys}", np.array([1, 1, queries, keys], np.int64))
-    ones = _initializer(graph, "mask.ones", np.ones(2, np.int64))
-    parts = [emit("Shape", [tensor], ir.DataType.INT64, start=2, end=3) for tensor in (query, key)]
-    return emit("Concat", [ones, *parts], ir.DataType.INT64, axis=0)
 
 
 class _Emitter:
@@ -118,8 +103,8 @@ class _Emitter:
     def __init__(self, new: list[ir.Node], prefix: str) -> None:
         self.new, self.prefix = new, prefix
 
-    def __call__(self, kind: str, inputs: list[ir.Value], dtype: ir.DataType = ir.DataType.FLOAT, **attributes: int) -> ir.Value:
-        made = ir.node(kind, inputs, attributes or None, name=f"{self.prefix}/{kind}_{len(self.new)}")
-        made.outputs[0].name, made.outputs[0].dtype = made.name, dtype
+    def __call__(self, kind: str, inputs: list[ir.Value]) -> ir.Value:
+        made = ir.node(kind, inputs, name=f"{self.prefix}/{kind}_{len(self.new)}")
+        made.outputs[0].name, made.outputs[0].dtype = made.name, ir.DataType.FLOAT
         self.new.append(made)
         return made.outputs[0]
