@@ -21,7 +21,7 @@ from .quantize.gate import Verdict, judge
 from .quantize.insert import quantised_graph
 from .quantize.ladder import climb
 from .quantize.recipe import Recipe
-from .quantize.sensitivity import LayerCost
+from .quantize.costs import LayerCost
 from .runtime.machine import isa_flags
 from .runtime.manifest import Tolerance
 from .targets.target import Target

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .candidates import Candidate
-from .quantize.sensitivity import LayerCost
+from .quantize.costs import LayerCost
 from .runtime.machine import machine
 from .targets.target import Artifact, Finding
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_PUBLIC = {"Recipe": ".recipe", "Layer": ".recipe", "quantise": ".calibrate", "finetune": ".finetune", "sensitivity": ".sensitivity"}
+_PUBLIC = {"Recipe": ".recipe", "Layer": ".recipe", "quantise": ".calibrate", "finetune": ".distil", "sensitivity": ".costs"}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,9 +20,15 @@ from torch import nn
 
 from ..errors import InputError
 from ..export.lift import lift
-from ..export.trace import Program
+from ..export.trace import Program, flatten_outputs
 from ..models.reference import Samples
 from .recipe import Precision, Recipe
+
+
+
+class EqualisationChanged(InputError):
+    """Activation equalisation, which must leave the float network as it was, did not."""
+
 
 BATCH = 32
 BITS = {"int8": 8, "int8-dynamic": 8, "w8": 8, "w4": 4}
@@ -71,7 +77,7 @@ def quantise(program: Program, recipe: Recipe, calibration: Samples, progress: C
     """
     say = progress or (lambda _: None)
     batches = Batches(calibration)
-    original = _other_parameters(lift(program.exported))
+    original = other_parameters(lift(program.exported))
     say("equalising and calibrating" if recipe.equalise is not None else "calibrating")
     module = float_network(program, recipe, calibration)
     paths = linear_paths(module)
@@ -79,7 +85,7 @@ def quantise(program: Program, recipe: Recipe, calibration: Samples, progress: C
     with quiet(), torch.no_grad():
         module = _insert_quantisers(module, recipe, paths)
         _calibrate(module, recipe, batches)
-    changed = {name: value for name, value in _other_parameters(module).items() if not np.array_equal(value, original[name])}
+    changed = {name: value for name, value in other_parameters(module).items() if not np.array_equal(value, original[name])}
     layers = {path: read_layer(module.get_submodule(path), recipe.precision(path)) for path in paths if recipe.precision(path) != "fp32"}
     return Quantised(recipe, layers, changed, module.eval(), tuple(paths))
 
@@ -88,8 +94,15 @@ def float_network(program: Program, recipe: Recipe, calibration: Samples) -> nn.
     """The lifted float module, equalised if the recipe says so: what the quantised network is rounded from."""
     module = lift(program.exported)
     if recipe.equalise is not None:
+        batches = Batches(calibration)
         with quiet(), torch.no_grad():
-            _equalise(module, recipe.equalise, Batches(calibration))
+            probe = next(iter(batches))
+            before = flatten_outputs(module(**probe))
+            _equalise(module, recipe.equalise, batches)
+            after = flatten_outputs(module(**probe))
+        if not all(torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max())) for a, b in zip(after, before, strict=True)):
+            # Brevitas scales a norm once for every place it is called from; a shared one comes out wrong.
+            raise EqualisationChanged(f"equalisation changes what {program.reference.name} computes (a shared layer?): leave `equalise` out.")
     return module
 
 
@@ -191,7 +204,7 @@ def _equalise(module: nn.Module, alpha: float, batches: Batches) -> None:
         batches.feed(module)
 
 
-def _other_parameters(module: nn.Module) -> dict[str, np.ndarray]:
+def other_parameters(module: nn.Module) -> dict[str, np.ndarray]:
     """Weights and biases of the layers that are not linear, by parameter name: what equalisation may change."""
     found = {}
     for layer in module.modules():

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
 
 from ..export.trace import Program
 from ..models.reference import Samples
-from .calibrate import Quantised, quantise
+from .calibrate import EqualisationChanged, Quantised, quantise
 from .gate import Verdict
 from .recipe import Recipe
-from .sensitivity import LayerCost, sensitivity
+from .costs import LayerCost, sensitivity
 
 EQUALISE = 0.5  # SmoothQuant's alpha: half of an outlier's range moves into the weights
 
@@ -64,11 +65,12 @@ def climb(
     if best.verdict.passed:
         return Ladder(tuple(steps))
     if recipe.equalise is None and recipe.default in ("int8", "int8-dynamic"):
-        equalised = attempt(f"{recipe.default}, equalised", msgspec.structs.replace(recipe, equalise=EQUALISE))
-        if equalised.verdict.passed:
-            return Ladder(tuple(steps))
-        if equalised.verdict.parity.relative_error < best.verdict.parity.relative_error:
-            best = equalised
+        with suppress(EqualisationChanged):
+            equalised = attempt(f"{recipe.default}, equalised", msgspec.structs.replace(recipe, equalise=EQUALISE))
+            if equalised.verdict.passed:
+                return Ladder(tuple(steps))
+            if equalised.verdict.parity.relative_error < best.verdict.parity.relative_error:
+                best = equalised
     costs = sensitivity(program, best.quantised, calibration, progress)
     _raise_layers(best.quantised.recipe, costs, attempt)
     return Ladder(tuple(steps), tuple(costs))

@@ -26,8 +26,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     equalise: SmoothQuant's alpha in (0, 1), or None for no migration of activation outliers into the weights;
     bias_correction: Brevitas' correction of the mean output error; weight_rounding: nearest or gptq;
     activation: symmetric (int8, zero point 0, what TensorRT takes) or asymmetric (uint8 with a zero point);
-    percentile: activations are clipped at this percentile of |x| over the calibration data;
-    attention: also quantise the inputs of attention's two activation-by-activation products.
+    percentile: activations are clipped at this percentile of |x| over the calibration data.
     """
 
     schema: int = 1
@@ -37,7 +36,6 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     weight_rounding: Literal["nearest", "gptq"] = "nearest"
     activation: Literal["symmetric", "asymmetric"] = "symmetric"
     percentile: float = 99.999
-    attention: bool = False
     layers: dict[str, Layer] = {}
 
     def precision(self, layer: str) -> Precision:

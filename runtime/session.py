@@ -89,9 +89,12 @@ class _InputCheck:
             size, other = sizes.setdefault(label, (shape[axis], self.name))
             if size != shape[axis]:
                 raise InputError(f"inputs {other} and {self.name} disagree on axis {label!r}: {size} and {shape[axis]}.")
-        # One sum finds any NaN or infinity; the exact look is only for the message (or for a sum that overflowed).
-        if self.float and not math.isfinite(array.sum(dtype=np.float64) if array.size < 64 else float(array.sum())):
-            self._find_bad(array)
+        if self.float:
+            # One sum finds any NaN or infinity; the exact look is only for the message, or for a sum that overflowed.
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = float(array.sum())
+            if not math.isfinite(total):
+                self._find_bad(array)
 
     def _find_bad(self, array: np.ndarray) -> None:
         bad = np.argwhere(~np.isfinite(array))
