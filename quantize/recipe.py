@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import yaml
@@ -31,11 +31,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     schema: int = 1
     default: Precision = "int8"
-    equalise: float | None = None
+    equalise: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     bias_correction: bool = True
     weight_rounding: Literal["nearest", "gptq"] = "nearest"
     activation: Literal["symmetric", "asymmetric"] = "symmetric"
-    percentile: float = 99.999
+    percentile: Annotated[float, msgspec.Meta(gt=50, lt=100)] = 99.999
     layers: dict[str, Layer] = {}
 
     def precision(self, layer: str) -> Precision:

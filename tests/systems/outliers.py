@@ -35,8 +35,8 @@ def build() -> Outliers:
     module = Outliers().eval()
     with torch.no_grad():
         for channel in (3, 17, 40):
-            module.up.weight[channel] *= 7
-            module.down.weight[:, channel] /= 7
+            module.up.weight[channel] *= 9
+            module.down.weight[:, channel] /= 9
         module.down.weight *= 6
         module.head.weight *= 4
     return module

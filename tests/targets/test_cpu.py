@@ -1,0 +1,194 @@
+"""The cpu target: integer kernels in the engine, exact on every instruction set, attention as one operator."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from torch import nn
+
+from edgeattn.devices import Device, find_device
+from edgeattn.errors import InputError
+from edgeattn.export.graph import to_graph
+from edgeattn.export.host import host_session
+from edgeattn.export.trace import trace
+from edgeattn.models.reference import Reference
+from edgeattn.models.registry import find
+from edgeattn.quantize import Recipe, quantise
+from edgeattn.quantize.insert import quantised_graph
+from edgeattn.runtime.manifest import TensorSpec
+from edgeattn.targets.target import find_target
+
+ISAS = {"avx2": ("avx2",), "vnni": ("avx2", "avx512_vnni"), "arm": ("asimd",)}
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def device(isa):
+    return Device(name="test", target="cpu", description="a test", isa=ISAS[isa])
+
+
+@pytest.fixture(scope="module")
+def cpu():
+    return find_target("cpu")
+
+
+@pytest.fixture(scope="module")
+def program():
+    return trace(find("rpattention"), {"x": normal(2, 8, 8)})
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    return find("rpattention").calibration().take(slice(0, 64))
+
+
+@pytest.fixture(scope="module", params=["int8 symmetric", "int8 asymmetric", "int8-dynamic asymmetric"])
+def quantised(request, program, calibration):
+    precision, activation = request.param.split()
+    return quantised_graph(to_graph(program), quantise(program, Recipe(default=precision, activation=activation), calibration))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_quantised_layer_is_an_integer_kernel_in_the_engine(cpu, quantised, isa):
+    artifact = cpu.package(cpu.lower(quantised, device(isa)), device(isa))
+    layers = artifact.integer_layers
+    assert layers.quantised == layers.integer_in_engine == 35
+    assert artifact.warnings == ()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_lowering_keeps_what_the_quantised_graph_computes(cpu, program, calibration, isa):
+    graph = quantised_graph(to_graph(program), quantise(program, Recipe(activation="asymmetric"), calibration))
+    inputs = {"x": calibration.inputs["x"]}
+    expected = host_session(graph, optimise=False).run(None, inputs)[0]
+    actual = host_session(cpu.lower(graph, device(isa))).run(None, inputs)[0]
+    exact = program.run(inputs)[0]
+    # Rounding ties fall either way when float sums are ordered otherwise; that must stay small beside the rounding itself.
+    assert np.linalg.norm(actual - exact) < 1.2 * np.linalg.norm(expected - exact)
+    assert (actual.argmax(1) == expected.argmax(1)).mean() > 0.98
+
+
+def one_layer(weight, scale_of_inputs=1.0):
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+            self.layer.weight = nn.Parameter(torch.from_numpy(weight))
+
+        def forward(self, x):
+            return self.layer(x)
+
+    module = Layer()
+    spec = TensorSpec(name="x", shape=(2, weight.shape[1]), dtype="float32")
+    return trace(Reference("layer", lambda: module, (spec,), ("y",), "a test", "regression"), {"x": normal(2, weight.shape[1])})
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_products_at_the_end_of_the_range_do_not_saturate(cpu, isa):
+    """255 x 127 twice is more than 16 bits hold, which is where AVX2's own u8 x s8 instruction saturates."""
+    from edgeattn.models.reference import Samples
+
+    program = one_layer(np.ones((4, 64), np.float32))
+    samples = Samples({"x": np.concatenate([np.full((8, 64), 5.0, np.float32), np.full((8, 64), -0.1, np.float32)])})
+    graph = quantised_graph(to_graph(program), quantise(program, Recipe(activation="asymmetric", bias_correction=False, percentile=99.99), samples))
+    if isa == "vnni" and not _has_vnni():
+        pytest.skip("this CPU has no VNNI, whose kernel this path is for")
+    actual = host_session(cpu.lower(graph, device(isa))).run(None, {"x": samples.inputs["x"][:1]})[0]
+    np.testing.assert_allclose(actual, 320.0, rtol=0.02)
+
+
+def _has_vnni():
+    from edgeattn.runtime.machine import isa_flags
+
+    return any("vnni" in flag for flag in isa_flags())
+
+
+class Masked(nn.Module):
+    def __init__(self, packed):
+        super().__init__()
+        self.packed = packed
+        self.qkv = nn.Linear(16, 48)
+
+    def forward(self, x, mask):
+        batch, length, _ = x.shape
+        if self.packed:
+            q, k, v = self.qkv(x).reshape(batch, length, 3, 4, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        else:
+            q, k, v = (t.reshape(batch, length, 4, 4).transpose(1, 2) for t in self.qkv(x).split(16, -1))
+        y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return y.transpose(1, 2).reshape(batch, length, 16)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("mask", ["boolean per key", "boolean per pair", "float per head"])
+def test_attention_becomes_one_operator_whatever_its_mask(cpu, mask, packed):
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    masks = {
+        "boolean per key": (random.random((3, 1, 1, 6)) < 0.7) | (np.arange(6) == 0),
+        "boolean per pair": (random.random((3, 1, 6, 6)) < 0.7) | np.eye(6, dtype=bool),
+        "float per head": normal(3, 4, 6, 6),
+    }
+    module, example = Masked(packed), {"x": normal(3, 6, 16), "mask": masks[mask]}
+    specs = tuple(TensorSpec(name=name, shape=array.shape, dtype=str(array.dtype)) for name, array in example.items())
+    program = trace(Reference("masked", lambda: module, specs, ("y",), "a test"), example)
+    lowered = cpu.lower(to_graph(program), device("avx2"))
+    counts = Counter(node.op_type for node in lowered.graph)
+    assert counts["MultiHeadAttention"] == 1
+    assert counts["Transpose"] == 0, f"transposes left: {counts}"
+    assert lowered.opset_imports[""] == 20
+    np.testing.assert_allclose(host_session(lowered).run(None, example)[0], program.run(example)[0], atol=1e-5)
+
+
+def test_causal_attention_keeps_its_order(cpu):
+    class Causal(nn.Module):
+        def forward(self, x):
+            heads = x.reshape(*x.shape[:2], 2, 8).transpose(1, 2)
+            return nn.functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True)
+
+    example = {"x": normal(2, 5, 16)}
+    program = trace(Reference("causal", Causal, (TensorSpec(name="x", shape=(2, 5, 16), dtype="float32"),), ("y",), "a test"), example)
+    lowered = cpu.lower(to_graph(program), device("avx2"))
+    assert any(node.op_type == "MultiHeadAttention" for node in lowered.graph)
+    np.testing.assert_allclose(host_session(lowered).run(None, example)[0], program.run(example)[0], atol=1e-5)
+
+
+def test_lowering_leaves_the_canonical_graph_as_it_was(cpu, program):
+    graph = to_graph(program)
+    before = [(node.op_type, node.name) for node in graph.graph]
+    cpu.lower(graph, device("avx2"))
+    assert [(node.op_type, node.name) for node in graph.graph] == before
+
+
+def test_check_names_a_node_the_engine_does_not_know(cpu, program):
+    graph = to_graph(program)
+    node = ir.node("Warp", [graph.graph.inputs[0]], domain="acme", name="blocks.0/Warp")
+    graph.graph.append(node)
+    findings = cpu.check(graph, device("avx2"))
+    assert [(f.rule, f.severity, f.node) for f in findings] == [("cpu.unknown-domain", "error", "blocks.0/Warp")]
+
+
+def test_a_silent_fall_back_to_float_is_a_warning_with_the_layers(cpu, program, calibration):
+    """A graph whose Q/DQ never became a kernel is what users get elsewhere; here it must not go unseen."""
+    graph = quantised_graph(to_graph(program), quantise(program, Recipe(activation="symmetric"), calibration))
+    artifact = cpu.package(graph, device("avx2"))
+    assert artifact.integer_layers.integer_in_engine < artifact.integer_layers.quantised
+    assert "in float: " in artifact.warnings[0]
+
+
+def test_an_unknown_target_lists_the_known_ones():
+    with pytest.raises(InputError, match="installed targets: .*cpu"):
+        find_target("abacus")
+
+
+def test_the_alias_picks_the_first_device_this_machine_fits():
+    chosen, note = find_device("cpu", ("avx2",))
+    assert chosen.name == "x86-avx2"
+    assert "cpu stands for x86-avx2" in note
+    assert find_device("cpu", ("asimd",))[0].name == "arm64"
