@@ -17,11 +17,11 @@ from .export.host import host_session
 from .export.trace import Program
 from .models.reference import Samples
 from .quantize.calibrate import Quantised, quantise
+from .quantize.costs import LayerCost
 from .quantize.gate import Verdict, judge
 from .quantize.insert import quantised_graph
 from .quantize.ladder import climb
 from .quantize.recipe import Recipe
-from .quantize.costs import LayerCost
 from .runtime.machine import isa_flags
 from .runtime.manifest import Tolerance
 from .targets.target import Target

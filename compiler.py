@@ -30,7 +30,7 @@ from .runtime.bundle import write_bundle
 from .runtime.golden import Golden, pack_golden
 from .runtime.machine import isa_flags
 from .runtime.manifest import SCHEMA_VERSION, Check, Manifest, Provenance, TensorSpec, Tolerance
-from .targets.target import Artifact, Finding, Target, find_target
+from .targets.target import Finding, Target, find_target
 
 GOLDEN = 16  # samples kept in the bundle with the reference's outputs
 TOOLS = ("edgeattn", "torch", "onnx", "onnxruntime", "onnxscript", "onnx-ir", "brevitas", "numpy")
@@ -83,7 +83,9 @@ def compile(  # the public name: edgeattn.compile
     candidates = choose(candidates, bench, auto)
     best = next(candidate for candidate in candidates if candidate.chosen)
     if not best.verdict.passed and not force:
-        raise GateFailed(f"no candidate for {reference.name} on {device.name} passes the gate: the best, {best.name}, fails because {best.verdict.reason}.")
+        raise GateFailed(
+            f"no candidate for {reference.name} on {device.name} passes the gate: the best, {best.name}, fails because {best.verdict.reason}."
+        )
     say("packaging")
     artifact = backend.package(best.lowered, device)
     golden = _golden(program, data, best, expected)
@@ -171,7 +173,8 @@ def _demand_calibration(data: Data, recipe: Recipe, allowed: bool) -> None:
     needs = recipe.default == "int8" or any(layer.precision == "int8" for layer in recipe.layers.values())
     if data.generated and needs and not allowed:
         raise InputError(
-            "int8 needs real inputs to find its ranges: give --calib data.npz, or --precision fp32; --allow-uncalibrated goes on with generated inputs."
+            "int8 needs real inputs to find its ranges: give --calib data.npz, or --precision fp32; "
+            "--allow-uncalibrated goes on with generated inputs."
         )
 
 

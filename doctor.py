@@ -16,7 +16,7 @@ def examine() -> dict[str, Any]:
     """`ok` (the base install is complete), machine, packages by extra, targets, and the pip line for every incomplete extra."""
     tested = _tested()
     rows = [{"extra": extra, "package": name, "installed": _installed(name), "tested": tested.get(name.lower())} for extra, name in _needed()]
-    missing = {row["extra"] for row in rows if row["installed"] is None}
+    missing = {str(row["extra"]) for row in rows if row["installed"] is None}
     advice = [f"pip install 'edgeattn[{extra}]'" for extra in sorted(missing - {"base"})]
     return {
         "ok": "base" not in missing,

@@ -14,9 +14,7 @@ from .runtime.machine import machine
 from .targets.target import Artifact, Finding
 
 
-def evidence_files(
-    candidates: Sequence[Candidate], costs: Sequence[LayerCost], findings: Sequence[Finding], artifact: Artifact
-) -> dict[str, bytes]:
+def evidence_files(candidates: Sequence[Candidate], costs: Sequence[LayerCost], findings: Sequence[Finding], artifact: Artifact) -> dict[str, bytes]:
     """candidates.json with the machine that timed them; layers.csv where layers were measured; the target's own evidence."""
     body = {"machine": machine(), "candidates": [candidate.to_json() for candidate in candidates]}
     body["findings"] = [vars(finding) for finding in findings]

@@ -46,7 +46,9 @@ def show_verification(value: dict[str, Any], console: Console) -> None:
 
 def show_bench(value: dict[str, Any], console: Console) -> None:
     """Latencies, the machine, and what makes them less trustworthy."""
-    table = Table("p50", "p90", "p99", "p99.9", "mean", "per second", "cold start", "resident", title=f"ms, {value['runs']} runs, {value['threads']} thread(s)")
+    table = Table(
+        "p50", "p90", "p99", "p99.9", "mean", "per second", "cold start", "resident", title=f"ms, {value['runs']} runs, {value['threads']} thread(s)"
+    )
     latency = value["latency_ms"]
     table.add_row(
         *[number(latency[key]) for key in ("p50", "p90", "p99", "p999", "mean")],

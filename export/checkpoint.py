@@ -117,12 +117,12 @@ def _plain(module: nn.Module) -> nn.Module:
     return module
 
 
-def _described(
-    name: str, build: Callable[[], nn.Module], example: Mapping[str, np.ndarray] | None, task: str | None, source: str
-) -> Reference:
+def _described(name: str, build: Callable[[], nn.Module], example: Mapping[str, np.ndarray] | None, task: str | None, source: str) -> Reference:
     """A reference for a network that is not of the zoo: its contract is read from one run on the example."""
     if example is None:
-        raise InputError(f"{name}: the network's inputs are not known: give --calib data.npz or --input name=2x128x8 (several times for several inputs).")
+        raise InputError(
+            f"{name}: the network's inputs are not known: give --calib data.npz or --input name=2x128x8 (several times for several inputs)."
+        )
     tensors = {key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in example.items()}
     module = build().eval()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class Difference:
     error: float
 
 
-def check_graph(model: ir.Model, program: Program, inputs: list[Mapping[str, np.ndarray]]) -> float:
+def check_graph(model: ir.Model, program: Program, inputs: Sequence[Mapping[str, np.ndarray]]) -> float:
     """Compares the graph's outputs with the module's on every set of inputs; returns the largest relative error.
 
     Raises CheckFailed that names the first node, in execution order, whose tensor differs.

@@ -84,7 +84,8 @@ def _layer(node: fx.Node, traced: fx.GraphModule) -> nn.Module | None:
     weight = _parameter(_weight(node), traced)
     if weight is None:
         return None
-    bias_node = node.args[node.args.index(_weight(node)) + 1] if node.args.index(_weight(node)) + 1 < len(node.args) else None
+    after = node.args.index(_weight(node)) + 1
+    bias_node: Any = node.args[after] if after < len(node.args) else None
     bias = _parameter(bias_node, traced)
     if bias_node is not None and bias is None:
         return None
@@ -93,7 +94,9 @@ def _layer(node: fx.Node, traced: fx.GraphModule) -> nn.Module | None:
     elif node.target == _ATEN.linear.default and weight.dim() == 2:
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
     elif node.target in _CONVOLUTIONS:
-        stride, padding, dilation, groups = [*node.args[3:], *(1, 0, 1, 1)[len(node.args) - 3 :]]
+        given: list[Any] = list(node.args[3:])
+        defaults: list[Any] = [1, 0, 1, 1]
+        stride, padding, dilation, groups = given + defaults[len(given) :]
         kind = _CONVOLUTIONS[node.target]
         layer = kind(weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), stride, padding, dilation, groups, bias is not None)
     else:

@@ -39,7 +39,9 @@ class Mismatch:
 def mismatch(state: Mapping[str, torch.Tensor], module: nn.Module) -> Mismatch:
     """Compares keys and shapes."""
     wanted = module.state_dict()
-    reshaped = [f"{key} {tuple(state[key].shape)} for {tuple(wanted[key].shape)}" for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    reshaped = [
+        f"{key} {tuple(state[key].shape)} for {tuple(wanted[key].shape)}" for key in wanted if key in state and state[key].shape != wanted[key].shape
+    ]
     return Mismatch(tuple(key for key in wanted if key not in state), tuple(key for key in state if key not in wanted), tuple(reshaped))
 
 

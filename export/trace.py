@@ -106,7 +106,7 @@ def _copy_before_reshape(exported: ExportedProgram) -> None:
     aten = torch.ops.aten
     graph = exported.graph_module.graph
     for node in list(graph.nodes):
-        source = node.args[0] if node.args else None
+        source: Any = node.args[0] if node.args else None
         turned = getattr(source, "target", None) in (aten.transpose.int, aten.permute.default)
         if node.target in (aten.reshape.default, aten.view.default) and turned:
             with graph.inserting_before(node):
@@ -123,9 +123,7 @@ def _specs(reference: Reference, example: Mapping[str, np.ndarray], axes: dict[s
         array = example[spec.name]
         named = axes.get(spec.name, {})
         shape = tuple(named.get(axis, size) for axis, size in enumerate(array.shape))
-        specs.append(TensorSpec(
-                name=spec.name, shape=shape, dtype=str(array.dtype), unit=spec.unit, preprocessing=spec.preprocessing
-            ))
+        specs.append(TensorSpec(name=spec.name, shape=shape, dtype=str(array.dtype), unit=spec.unit, preprocessing=spec.preprocessing))
     return tuple(specs)
 
 

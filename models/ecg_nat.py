@@ -6,9 +6,9 @@ x: (batch, length, leads) in units of the recording's standard deviation. Tokens
 halved between them by merging pairs. At the borders the window is shifted, not cut, so every token has exactly W neighbours.
 q, k, v: (batch, heads, tokens, d); b: one learned bias a head and offset, (heads, 2 W - 1).
 
-"Self-supervised Neighborhood Attention Transformer for multi-lead ECG classification" (arXiv 2605.13194), from its abstract; the attention is that
-of Hassani et al., "Neighborhood Attention Transformer" (arXiv 2204.07143), equations 1-3. The reference's task here: in which sixteenth of a noisy window is
-the first heartbeat's R peak, if any. Beats are those that sleepecg's detector finds in the clean recording.
+"Self-supervised Neighborhood Attention Transformer for multi-lead ECG classification" (arXiv 2605.13194), from its abstract; the
+attention is that of Hassani et al., "Neighborhood Attention Transformer" (arXiv 2204.07143), equations 1-3. The reference's task here: in
+which sixteenth of a noisy window is the first heartbeat's R peak, if any. Beats are those that sleepecg's detector finds in the clean recording.
 """
 
 from __future__ import annotations
@@ -193,24 +193,32 @@ class Reconstruction(nn.Module):
         return self.decode(self.network.features(blanked)).reshape(batch, length, leads)
 
 
-def train(seed: int = 0, epochs: int = 14, progress: Progress | None = None, network: nn.Module | None = None) -> tuple[nn.Module, float]:
+def train(seed: int = 0, epochs: int = 14, progress: Progress | None = None, network: EcgNat | None = None) -> tuple[nn.Module, float]:
     """Pre-trains by reconstruction, then trains the beat task; returns the network and its accuracy on the evaluation windows."""
     torch.manual_seed(seed)
     module = network if network is not None else EcgNat()
     parts = [windows(0.0, 0.6, 8, seed) for seed in (3, 4)]
-    data = Samples({"x": np.concatenate([p.inputs["x"] for p in parts])}, np.concatenate([p.labels for p in parts]))
+    data = Samples({"x": np.concatenate([p.inputs["x"] for p in parts])}, np.concatenate([p.truth for p in parts]))
     validation = windows(0.6, 0.75, 16, seed=1)
     blank = Samples(data.inputs, data.inputs["x"]), Samples(validation.inputs, validation.inputs["x"])
     fit(Reconstruction(module), *blank, functional.mse_loss, max(1, epochs // 4), seed=seed, rate=2e-3, batch=128, progress=progress)
     fit(module, data, validation, functional.cross_entropy, epochs, seed=seed, rate=2e-3, batch=128, progress=progress)
     held_out = evaluation()
-    return module, ACCURACY.compute([outputs(module, held_out)], held_out.labels)
+    return module, ACCURACY.compute([outputs(module, held_out)], held_out.truth)
 
 
 REFERENCE = Reference(
     name="ecg_nat",
     build=EcgNat,
-    inputs=(TensorSpec(name="x", shape=("batch", WINDOW, 1), dtype="float32", unit="standard deviations of the recording", preprocessing="(signal - mean) / standard deviation, 360 Hz"),),
+    inputs=(
+        TensorSpec(
+            name="x",
+            shape=("batch", WINDOW, 1),
+            dtype="float32",
+            unit="standard deviations of the recording",
+            preprocessing="(signal - mean) / standard deviation, 360 Hz",
+        ),
+    ),
     outputs=("scores",),
     source="arXiv 2605.13194; attention of arXiv 2204.07143",
     claim="window attention reaches full attention at lower cost",
@@ -221,4 +229,4 @@ REFERENCE = Reference(
     paper=paper,
     train=train,
     weights=weights_file("ecg_nat"),
-)  # fmt: skip
+)

@@ -3,10 +3,11 @@
     g = sum_n GELU(softmax_n(Q) * K)     (dim,)     one summary of all tokens
     Y = V * g                            (N, dim)   read by every token
 
-Tokens are variables (an inverted transformer): each of N series of `length` values becomes one token. The series is split into trend (moving average) and
-season; the season goes through dot-attention, the trend through an MLP; each series is normalised by its own mean and deviation, which are given back at
-the end. x: (batch, length, variables) → (batch, horizon, variables). "Ister" (arXiv 2412.18798), equations as in the authors' public code; the normalisation is
-that of Kim et al., "Reversible Instance Normalization" (ICLR 2022). Task: nine accelerometer axes of a walking person, 16 steps (0.25 s) ahead.
+Tokens are variables (an inverted transformer): each of N series of `length` values becomes one token. The series is split into trend
+(moving average) and season; the season goes through dot-attention, the trend through an MLP; each series is normalised by its own mean and
+deviation, which are given back at the end. x: (batch, length, variables) → (batch, horizon, variables). "Ister" (arXiv 2412.18798),
+equations as in the authors' public code; the normalisation is that of Kim et al., "Reversible Instance Normalization" (ICLR 2022).
+Task: nine accelerometer axes of a walking person, 16 steps (0.25 s) ahead.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ class DotAttention(nn.Module):
 class Ister(nn.Module):
     """Season by blocks of dot-attention, trend by an MLP; attention="softmax" gives the twin."""
 
-    def __init__(self, length: int = LENGTH, horizon: int = HORIZON, dim: int = 64, depth: int = 2, heads: int = 4, kernel: int = 9, attention: str = "dot") -> None:  # fmt: skip
+    def __init__(
+        self, length: int = LENGTH, horizon: int = HORIZON, dim: int = 64, depth: int = 2,
+        heads: int = 4, kernel: int = 9, attention: str = "dot",
+    ) -> None:  # fmt: skip
         super().__init__()
         self.kernel = kernel
         self.embed = nn.Linear(length, dim)
@@ -118,19 +122,27 @@ def evaluation() -> Samples:
     return forecasts(0.75, 1.0, 1)
 
 
-def train(seed: int = 0, epochs: int = 40, progress: Progress | None = None, network: nn.Module | None = None) -> tuple[nn.Module, float]:
+def train(seed: int = 0, epochs: int = 40, progress: Progress | None = None, network: Ister | None = None) -> tuple[nn.Module, float]:
     """Trains the forecast; returns the network and its mean squared error on the evaluation part."""
     torch.manual_seed(seed)
     module = network if network is not None else Ister()
     fit(module, forecasts(0.0, 0.6, 2), forecasts(0.6, 0.75, 2), functional.mse_loss, epochs, seed=seed, rate=1e-3, progress=progress)
     held_out = evaluation()
-    return module, MEAN_SQUARED_ERROR.compute([outputs(module, held_out)], held_out.labels)
+    return module, MEAN_SQUARED_ERROR.compute([outputs(module, held_out)], held_out.truth)
 
 
 REFERENCE = Reference(
     name="ister",
     build=Ister,
-    inputs=(TensorSpec(name="x", shape=("batch", LENGTH, VARIABLES), dtype="float32", unit="standard deviations of each axis", preprocessing="64 Hz accelerometer, standardised by axis"),),
+    inputs=(
+        TensorSpec(
+            name="x",
+            shape=("batch", LENGTH, VARIABLES),
+            dtype="float32",
+            unit="standard deviations of each axis",
+            preprocessing="64 Hz accelerometer, standardised by axis",
+        ),
+    ),
     outputs=("forecast",),
     source="arXiv 2412.18798; repository macovaseas/Ister",
     task="regression",
@@ -142,4 +154,4 @@ REFERENCE = Reference(
     paper=paper,
     train=train,
     weights=weights_file("ister"),
-)  # fmt: skip
+)

@@ -25,6 +25,12 @@ class Samples:
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
+    @property
+    def truth(self) -> np.ndarray:
+        """The labels, where the caller knows that there are some."""
+        assert self.labels is not None
+        return self.labels
+
     def take(self, index: Any) -> Samples:
         """The samples at `index` (a slice or an integer array)."""
         labels = None if self.labels is None else self.labels[index]

@@ -5,9 +5,10 @@
     R'' = softmax(Q_r K_r^T / sqrt(d)) V_r  interact: representatives attend to each other   (M, dim)
     Y   = softmax(Q R''_k^T / sqrt(d)) R''_v    distribute: every token reads them back      (tokens, dim)
 
-X: (batch, tokens, dim); R: (M, dim), learned. The cost is O(tokens * M): linear in tokens. From the abstract of "RPAttention" (arXiv 2605.14913), whose code
-is not published; the routing follows Locatello et al., "Object-Centric Learning with Slot Attention" (arXiv 2006.15055), the distribution Han et al.,
-"Agent Attention" (arXiv 2312.08874): a reference reconstruction. Task: handwritten digits, every pixel a token, moved by up to a pixel.
+X: (batch, tokens, dim); R: (M, dim), learned. The cost is O(tokens * M): linear in tokens. From the abstract of "RPAttention"
+(arXiv 2605.14913), whose code is not published; the routing follows Locatello et al., "Object-Centric Learning with Slot Attention"
+(arXiv 2006.15055), the distribution Han et al., "Agent Attention" (arXiv 2312.08874): a reference reconstruction.
+Task: handwritten digits, every pixel a token, moved by up to a pixel.
 """
 
 from __future__ import annotations
@@ -61,7 +62,10 @@ class PixelViT(nn.Module):
     attention="softmax" gives the twin.
     """
 
-    def __init__(self, side: int = 8, dim: int = 48, depth: int = 3, heads: int = 4, representatives: int = 16, classes: int = 10, attention: str = "representative") -> None:  # fmt: skip
+    def __init__(
+        self, side: int = 8, dim: int = 48, depth: int = 3, heads: int = 4,
+        representatives: int = 16, classes: int = 10, attention: str = "representative",
+    ) -> None:  # fmt: skip
         super().__init__()
         self.embed = nn.Linear(1, dim)
         self.position = nn.Parameter(0.5 * torch.randn(1, side * side, dim))  # routing needs tokens that differ
@@ -116,13 +120,13 @@ def evaluation() -> Samples:
     return digits("evaluation")
 
 
-def train(seed: int = 0, epochs: int = 35, progress: Progress | None = None, network: nn.Module | None = None) -> tuple[nn.Module, float]:
+def train(seed: int = 0, epochs: int = 35, progress: Progress | None = None, network: PixelViT | None = None) -> tuple[nn.Module, float]:
     """Trains on the digits; returns the network and its accuracy on the evaluation part."""
     torch.manual_seed(seed)
     module = network if network is not None else PixelViT()
     fit(module, digits("train"), digits("validation"), functional.cross_entropy, epochs, seed=seed, rate=2e-3, progress=progress)
     held_out = evaluation()
-    return module, ACCURACY.compute([outputs(module, held_out)], held_out.labels)
+    return module, ACCURACY.compute([outputs(module, held_out)], held_out.truth)
 
 
 REFERENCE = Reference(

@@ -25,7 +25,6 @@ from ..models.reference import Samples
 from .recipe import Precision, Recipe
 
 
-
 class EqualisationChanged(InputError):
     """Activation equalisation, which must leave the float network as it was, did not."""
 

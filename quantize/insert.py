@@ -67,9 +67,7 @@ def _set(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     return value
 
 
-def _quantised_input(
-    graph: ir.Graph, node: ir.Node, path: str, activation: Activation, shared: dict[tuple[str, Activation], ir.Value]
-) -> ir.Value:
+def _quantised_input(graph: ir.Graph, node: ir.Node, path: str, activation: Activation, shared: dict[tuple[str, Activation], ir.Value]) -> ir.Value:
     source = node.inputs[0]
     assert source is not None
     key = (str(source.name), activation)

@@ -11,9 +11,9 @@ import msgspec
 from ..export.trace import Program
 from ..models.reference import Samples
 from .calibrate import EqualisationChanged, Quantised, quantise
+from .costs import LayerCost, sensitivity
 from .gate import Verdict
 from .recipe import Recipe
-from .costs import LayerCost, sensitivity
 
 EQUALISE = 0.5  # SmoothQuant's alpha: half of an outlier's range moves into the weights
 

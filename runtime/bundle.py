@@ -83,12 +83,10 @@ def add_evidence(path: str | Path, name: str, data: bytes) -> None:
     root = Path(path)
     sealed = (root / MANIFEST).read_bytes()
     index = _read_index(root, sealed)
-    kept = {f"{EVIDENCE}/{key}": msgspec.to_builtins(entry) for key, entry in index.items() if key != name}
-    body = {"manifest": _digest(sealed), "files": {key.removeprefix(f"{EVIDENCE}/"): value for key, value in kept.items()}}
-    body["files"][name] = msgspec.to_builtins(_entry(data))
+    entries = {**index, name: _entry(data)}
     try:
         _write_whole(root / EVIDENCE / _checked_name(name), data)
-        _write_whole(root / INDEX, seal(body))
+        _write_whole(root / INDEX, _index(sealed, entries))
     except OSError as error:
         raise InputError(f"evidence of {root} cannot be written ({error.strerror or error}).") from None
 
@@ -98,9 +96,7 @@ def _read_manifest(root: Path) -> Manifest:
     plain = unseal(data, f"{root / MANIFEST}")
     version = plain.get("schema")
     if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise BundleError(
-            f"{root / MANIFEST} has schema {version!r}, this edgeattn reads up to {SCHEMA_VERSION}: upgrade edgeattn on this device."
-        )
+        raise BundleError(f"{root / MANIFEST} has schema {version!r}, this edgeattn reads up to {SCHEMA_VERSION}: upgrade edgeattn on this device.")
     try:
         return msgspec.convert(plain, Manifest)
     except msgspec.ValidationError as error:
@@ -170,9 +166,12 @@ def _checked_name(name: str) -> str:
 
 
 def _evidence_files(sealed_manifest: bytes, evidence: Mapping[str, bytes]) -> dict[str, bytes]:
-    entries = {name: msgspec.to_builtins(_entry(data)) for name, data in evidence.items()}
-    index = seal({"manifest": _digest(sealed_manifest), "files": entries})
+    index = _index(sealed_manifest, {name: _entry(data) for name, data in evidence.items()})
     return {INDEX: index, **{f"{EVIDENCE}/{name}": data for name, data in evidence.items()}}
+
+
+def _index(sealed_manifest: bytes, entries: Mapping[str, FileEntry]) -> bytes:
+    return seal({"manifest": _digest(sealed_manifest), "files": msgspec.to_builtins(dict(entries))})
 
 
 def _entry(data: bytes) -> FileEntry:

@@ -21,7 +21,7 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class TensorSpec(_Record):
+class TensorSpec(_Record, frozen=True):
     """One input or output. A string in `shape` names a dynamic axis; `dtype` is numpy's name."""
 
     name: str
@@ -31,7 +31,7 @@ class TensorSpec(_Record):
     preprocessing: str = ""
 
 
-class Tolerance(_Record):
+class Tolerance(_Record, frozen=True):
     """What the gate and `verify` accept, against the float reference.
 
     agreement: least share of samples with the reference's top-1 (None where outputs are no class scores);
@@ -45,14 +45,14 @@ class Tolerance(_Record):
     absolute_error: dict[str, float] = {}
 
 
-class MetricParity(_Record):
+class MetricParity(_Record, frozen=True):
     name: str
     reference: float
     artifact: float
     unit: str = ""
 
 
-class Parity(_Record):
+class Parity(_Record, frozen=True):
     """The artifact against the reference. `metric` and `agreement` are None where they have no meaning."""
 
     max_abs_error: float
@@ -63,20 +63,20 @@ class Parity(_Record):
     samples: int = 0
 
 
-class IntegerLayers(_Record):
+class IntegerLayers(_Record, frozen=True):
     """Layers that the recipe quantised, and how many of them the engine runs with an integer kernel."""
 
     quantised: int
     integer_in_engine: int
 
 
-class Check(_Record):
+class Check(_Record, frozen=True):
     name: str
     ok: bool
     detail: str = ""
 
 
-class Provenance(_Record):
+class Provenance(_Record, frozen=True):
     checkpoint: str
     checkpoint_sha256: str
     reference: str
@@ -85,12 +85,12 @@ class Provenance(_Record):
     calibration: str  # "calibration data: NAME, n samples" or "generated inputs (uncalibrated)"
 
 
-class FileEntry(_Record):
+class FileEntry(_Record, frozen=True):
     sha256: str
     size: int
 
 
-class Manifest(_Record):
+class Manifest(_Record, frozen=True):
     schema: int
     name: str
     target: str
@@ -148,3 +148,9 @@ def unseal(data: bytes, where: str) -> dict[str, Any]:
 
 def _canonical(plain: Any) -> bytes:
     return (json.dumps(plain, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+if __name__ == "__main__":  # writes the published schema beside this file
+    from pathlib import Path
+
+    Path(__file__).with_name("manifest.schema.json").write_text(json.dumps(json_schema(), indent=2) + "\n")

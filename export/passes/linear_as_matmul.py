@@ -41,7 +41,7 @@ class LinearAsMatMul(ir.passes.InPlacePass):
     def _gemm(self, graph: ir.Graph, node: ir.Node, transposed: dict[str, ir.Value]) -> bool:
         get = node.attributes
         plain = all(get[key].as_float() == 1.0 for key in ("alpha", "beta") if key in get)
-        if not plain or not _is_weight(node.inputs[1]) or "transA" in get and get["transA"].as_int():
+        if not plain or not _is_weight(node.inputs[1]) or ("transA" in get and get["transA"].as_int()):
             return False
         weight = node.inputs[1]
         turned = "transB" in get and get["transB"].as_int() == 1

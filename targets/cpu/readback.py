@@ -9,7 +9,6 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-
 INTEGER_KERNELS = {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QGemm", "QLinearMatMul", "MatMulInteger", "QLinearConv", "ConvInteger"}
 
 
@@ -37,5 +36,3 @@ def read_back(data: bytes, layers: tuple[str, ...]) -> Readback:
         if node.op_type in INTEGER_KERNELS:
             named.add(node.name.rsplit("/", 1)[0])
     return Readback(tuple(path for path in layers if path in named), dict(sorted(operators.items())))
-
-

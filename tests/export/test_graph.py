@@ -8,8 +8,6 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from torch import nn
-
 from edgeattn.errors import CheckFailed, InputError
 from edgeattn.export.compare import check_graph, relative
 from edgeattn.export.graph import to_graph
@@ -20,6 +18,7 @@ from edgeattn.export.trace import run_module, trace
 from edgeattn.models.reference import Reference
 from edgeattn.models.registry import find
 from edgeattn.runtime.manifest import TensorSpec
+from torch import nn
 
 
 def program_of(module: nn.Module, dynamic=None, **example):

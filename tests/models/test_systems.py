@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
-
 from edgeattn.errors import InputError
 from edgeattn.models import ecg_nat, ister, rpattention
 from edgeattn.models.layers import SelfAttention, merge_heads, split_heads
 from edgeattn.models.registry import find, systems
 from edgeattn.models.training import outputs
+from torch.nn import functional
 
 # Measured on the evaluation data with the shipped weights; a change of data or weights must be noticed.
 SHIPPED = {"ecg_nat": 84.415, "rpattention": 89.287, "ister": 1.2120}
@@ -144,7 +143,7 @@ def test_ister_forecasts_move_with_the_scale_and_level_of_each_series():
 def test_the_beat_labels_are_where_the_beats_are():
     signal, beats = ecg_nat.recording()
     samples = ecg_nat.windows(0.75, 1.0, 8, seed=2)
-    offsets = np.arange(int(0.75 * len(signal)), int(len(signal)) - ecg_nat.WINDOW, 8)
+    offsets = np.arange(int(0.75 * len(signal)), len(signal) - ecg_nat.WINDOW, 8)
     for index in (0, 100, 2000):
         inside = beats[(beats >= offsets[index]) & (beats < offsets[index] + ecg_nat.WINDOW)]
         expected = (inside[0] - offsets[index]) // 16 if len(inside) else ecg_nat.SECTORS

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import errno
 import json
+from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from edgeattn.errors import BundleError, InputError
 from edgeattn.runtime import bundle as bundles
 from edgeattn.runtime.bundle import Bundle, write_bundle
 from edgeattn.runtime.manifest import json_schema, seal, unseal
+from hypothesis import given
+from hypothesis import strategies as st
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -40,6 +40,11 @@ def test_any_changed_byte_breaks_the_seal(plain, data):
 
 def test_a_written_manifest_satisfies_the_published_schema(ecg_bundle):
     jsonschema.validate(json.loads((ecg_bundle / "manifest.json").read_bytes()), json_schema())
+
+
+def test_the_published_schema_is_that_of_the_types():
+    published = Path(bundles.__file__).parent / "manifest.schema.json"
+    assert json.loads(published.read_text()) == json.loads(json.dumps(json_schema())), "run: python -m edgeattn.runtime.manifest"
 
 
 def parts(ecg_bundle):
@@ -80,8 +85,6 @@ def test_an_older_bundle_survives_a_failed_replacement(ecg_bundle, tmp_path, mon
         write_bundle(target, manifest, files, {"x.json": b"{}"})
     assert [path.name for path in tmp_path.iterdir()] == ["old.edge"]
     assert Bundle.open(target).manifest == manifest
-
-
 
 
 def test_a_folder_that_is_no_bundle_is_not_replaced(ecg_bundle, tmp_path):

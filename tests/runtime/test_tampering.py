@@ -6,9 +6,8 @@ import json
 import os
 from pathlib import Path
 
-import pytest
-
 import edgeattn
+import pytest
 from edgeattn.errors import BundleError
 from edgeattn.runtime.manifest import seal
 

@@ -56,7 +56,7 @@ class MultiHeadAttention(ir.passes.InPlacePass):
 def _convertible(node: ir.Node) -> bool:
     tensors = node.inputs[:3]
     ranks_known = all(t is not None and t.shape is not None and len(t.shape) == 4 for t in tensors)
-    if not ranks_known or len(node.inputs) > 4 and any(node.inputs[4:]) or any(output.uses() for output in node.outputs[1:]):
+    if not ranks_known or (len(node.inputs) > 4 and any(node.inputs[4:])) or any(output.uses() for output in node.outputs[1:]):
         return False
     static = all(isinstance(t.shape[axis], int) for t in tensors for axis in (1, 3))  # type: ignore[index,union-attr]
     if not static or len({int(t.shape[1]) for t in tensors}) != 1:  # type: ignore[index,union-attr,arg-type]

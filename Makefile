@@ -1,0 +1,38 @@
+# Each target makes its own virtual environment if there is none.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: venv demo test test-slow lint bench clean
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -U pip
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[compile,zoo,test,lint]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/python benchmarks/demo.py
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+# The repository root is the package, so mypy sees it through a link that carries the package's name.
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYTHONPATH=$(CURDIR)/.lint $(BIN)/lint-imports
+	mkdir -p .lint && ln -sfn .. .lint/edgeattn
+	MYPYPATH=.lint $(BIN)/mypy -p edgeattn
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/session.py
+
+clean:
+	rm -rf $(VENV) .lint build *.egg-info
