@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 import onnxruntime as ort
 
+from ..errors import InputError
+
 
 def serialise(model: ir.Model) -> bytes:
     """The graph as the bytes of an .onnx file."""
@@ -12,7 +14,10 @@ def serialise(model: ir.Model) -> bytes:
 
 
 def host_session(model: ir.Model | bytes, optimise: bool = True, threads: int = 1) -> ort.InferenceSession:
-    """ONNX Runtime over a graph, on this machine's CPU; one thread, so that the outputs repeat bit for bit."""
+    """ONNX Runtime over a graph, on this machine's CPU; one thread, so that the outputs repeat bit for bit.
+
+    Raises InputError, with the node that the engine names, for a graph that it has no kernel for.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -20,4 +25,8 @@ def host_session(model: ir.Model | bytes, optimise: bool = True, threads: int = 
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     data = model if isinstance(model, bytes) else serialise(model)
-    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    try:
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own kinds; the message names the node
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"onnxruntime {ort.__version__} cannot run this graph here: {reason}") from None

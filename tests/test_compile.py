@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import edgeattn
 import numpy as np
 import pytest
 import torch
+
+import edgeattn
 from edgeattn.errors import GateFailed, InputError
 from edgeattn.models.registry import weights_file
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from edgeattn.devices import VARIABLE, catalogue, find_device, read_devices
 from edgeattn.errors import InputError
 

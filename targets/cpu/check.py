@@ -7,19 +7,18 @@ import onnx_ir as ir
 from ..target import Finding
 
 DOMAINS = ("", "com.microsoft")
-# Standard operators without a CPU kernel in ONNX Runtime 1.31 (found by creating a session with each).
-NO_KERNEL = {"DeformConv": "rewrite the deformable convolution as a gather and a matrix product"}
 
 
 def check(graph: ir.Model) -> list[Finding]:
-    """Findings for operators of unknown domains, without a kernel, control flow, and float16 or double tensors."""
+    """Findings for operators of unknown domains, control flow, and double tensors.
+
+    An operator without a kernel is found before this, when the exported graph is first run on the engine (`export.host`).
+    """
     found = []
     for node in graph.graph.all_nodes():
         name = str(node.name)
         if node.domain not in DOMAINS:
             found.append(Finding("cpu.unknown-domain", "error", name, f"operator {node.domain}::{node.op_type} is not part of ONNX: rewrite it"))
-        elif node.op_type in NO_KERNEL:
-            found.append(Finding("cpu.no-kernel", "error", name, f"ONNX Runtime has no CPU kernel for {node.op_type}: {NO_KERNEL[node.op_type]}"))
         elif node.op_type in ("Loop", "Scan", "If"):
             message = f"{node.op_type} runs its body step by step; unroll or chunk it if its length is known"
             found.append(Finding("cpu.control-flow", "warning", name, message))

@@ -9,12 +9,13 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import nn
+
 from edgeattn.errors import InputError, UntrustedError
 from edgeattn.export.checkpoint import read
 from edgeattn.export.match import find_system, mismatch
 from edgeattn.models.registry import systems
-from safetensors.torch import save_file
-from torch import nn
 
 
 class Hostile:

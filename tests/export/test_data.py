@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from edgeattn.errors import InputError
 from edgeattn.export.data import generated_samples, parse_dynamic, parse_inputs, read_samples, split
 

@@ -8,6 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from torch import nn
+
 from edgeattn.errors import CheckFailed, InputError
 from edgeattn.export.compare import check_graph, relative
 from edgeattn.export.graph import to_graph
@@ -18,7 +20,6 @@ from edgeattn.export.trace import run_module, trace
 from edgeattn.models.reference import Reference
 from edgeattn.models.registry import find
 from edgeattn.runtime.manifest import TensorSpec
-from torch import nn
 
 
 def program_of(module: nn.Module, dynamic=None, **example):
@@ -145,3 +146,12 @@ def test_the_lifted_module_computes_what_was_trained(name):
     inputs = {"x": normal(5, *reference.inputs[0].shape[1:])}
     program = trace(reference, {"x": inputs["x"][:2]})
     np.testing.assert_allclose(run_module(lift(program.exported), inputs)[0], program.run(inputs)[0], atol=1e-5)
+
+
+def test_an_operator_the_engine_lacks_is_named_by_node(encoder):
+    graph = to_graph(encoder)
+    node = ir.node("Warp", [graph.graph.inputs[0]], name="linear1/Warp")
+    graph.graph.append(node)
+    graph.graph.outputs.append(node.outputs[0])
+    with pytest.raises(InputError, match="Warp"):
+        host_session(graph)

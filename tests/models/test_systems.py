@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
+
 from edgeattn.errors import InputError
 from edgeattn.models import ecg_nat, ister, rpattention
 from edgeattn.models.layers import SelfAttention, merge_heads, split_heads
 from edgeattn.models.registry import find, systems
 from edgeattn.models.training import outputs
-from torch.nn import functional
 
 # Measured on the evaluation data with the shipped weights; a change of data or weights must be noticed.
 SHIPPED = {"ecg_nat": 84.415, "rpattention": 89.287, "ister": 1.2120}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from edgeattn.models.metrics import ACCURACY, MEAN_SQUARED_ERROR
 from edgeattn.models.reference import Reference, Samples
 from edgeattn.quantize.gate import default_tolerance, judge

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from edgeattn.errors import InputError
 from edgeattn.export.graph import to_graph
 from edgeattn.export.host import host_session, serialise
@@ -16,7 +18,6 @@ from edgeattn.quantize import Recipe, finetune, quantise
 from edgeattn.quantize.costs import sensitivity
 from edgeattn.quantize.insert import quantised_graph
 from edgeattn.runtime.manifest import TensorSpec
-from torch import nn
 
 
 def normal(*shape, seed=0):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import edgeattn
 import numpy as np
 import pytest
+
+import edgeattn
 from edgeattn.errors import InputError
 from edgeattn.runtime.bench import RUNS_FOR, _compare, _percentile
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edgeattn.errors import BundleError, InputError
 from edgeattn.runtime import bundle as bundles
 from edgeattn.runtime.bundle import Bundle, write_bundle
 from edgeattn.runtime.manifest import json_schema, seal, unseal
-from hypothesis import given
-from hypothesis import strategies as st
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 
-import edgeattn
 import numpy as np
 import pytest
+
+import edgeattn
 from edgeattn.errors import InputError
 from edgeattn.runtime.golden import FILE, unpack_golden
 

@@ -6,8 +6,9 @@ import json
 import os
 from pathlib import Path
 
-import edgeattn
 import pytest
+
+import edgeattn
 from edgeattn.errors import BundleError
 from edgeattn.runtime.manifest import seal
 

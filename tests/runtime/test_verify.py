@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import edgeattn
 import msgspec
 import numpy as np
 import pytest
+
+import edgeattn
 from edgeattn.errors import InputError
 from edgeattn.runtime import verify as verifying
 from edgeattn.runtime.bundle import Bundle, write_bundle

@@ -8,6 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from torch import nn
+
 from edgeattn.devices import Device, find_device
 from edgeattn.errors import InputError
 from edgeattn.export.graph import to_graph
@@ -19,7 +21,6 @@ from edgeattn.quantize import Recipe, quantise
 from edgeattn.quantize.insert import quantised_graph
 from edgeattn.runtime.manifest import TensorSpec
 from edgeattn.targets.target import find_target
-from torch import nn
 
 ISAS = {"avx2": ("avx2",), "vnni": ("avx2", "avx512_vnni"), "arm": ("asimd",)}
 
