@@ -128,8 +128,10 @@ def _specs(reference: Reference, example: Mapping[str, np.ndarray], axes: dict[s
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    """What an exception says in one line; of torch's list of violated constraints, the first constraint."""
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    listed = (line.strip(" -") for line in lines[1:] if line.strip().startswith("- "))
+    return next(listed, lines[0])[:300]
 
 
 def _show(axes: dict[str, dict[int, str]]) -> str:
