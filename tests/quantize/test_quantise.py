@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -91,7 +93,7 @@ def test_gptq_makes_four_bit_weights_better(calibration):
 def test_equalisation_leaves_the_float_network_as_it_was_and_helps_outliers(network, calibration):
     from edgeattn.quantize.calibrate import float_network
 
-    module = network.reference.module()
+    module = copy.deepcopy(network.reference.module())
     with torch.no_grad():
         module.norm.weight[3] = 60.0
     reference = Reference("outlier", lambda: module, network.inputs, ("y",), "a test", "regression")
@@ -146,7 +148,7 @@ def test_a_recipe_for_a_layer_that_is_not_there_is_refused(network, calibration)
 
 
 def test_the_costliest_layer_comes_first(network, calibration):
-    module = network.reference.module()
+    module = copy.deepcopy(network.reference.module())
     with torch.no_grad():
         module.norm.weight[0] = 500.0  # one outlying channel in front of `first`
         module.first.weight[:, 0] /= 500.0
