@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +16,22 @@ from .errors import GateFailed, InputError
 from .evidence import evidence_files
 from .export.checkpoint import read
 from .export.compare import check_graph
-from .export.data import generated_samples, read_samples, split
+from .export.data import generated_samples, read_samples
 from .export.graph import to_graph
 from .export.host import host_session
 from .export.trace import Program, trace
-from .models.reference import Reference, Samples
+from .models.reference import Reference
 from .quantize.gate import default_tolerance
 from .quantize.recipe import Precision, Recipe
 from .runtime.bundle import write_bundle
 from .runtime.golden import Golden, pack_golden
 from .runtime.machine import isa_flags
-from .runtime.manifest import SCHEMA_VERSION, Check, Manifest, Provenance, TensorSpec, Tolerance
+from .runtime.manifest import SCHEMA_VERSION, Check, Manifest, TensorSpec, Tolerance
+from .sources import Data, data_of, first_samples, provenance_of
+from .spiking import SpikingCandidate, SpikingRequest, compile_spiking
 from .targets.target import Finding, Target, find_target
 
 GOLDEN = 16  # samples kept in the bundle with the reference's outputs
-TOOLS = ("edgeattn", "torch", "onnx", "onnxruntime", "onnxscript", "onnx-ir", "brevitas", "numpy")
 
 
 def compile(  # the public name: edgeattn.compile
@@ -65,13 +63,16 @@ def compile(  # the public name: edgeattn.compile
     backend = find_target(device.target)
     say("reading the checkpoint")
     user = None if calib is None else read_samples(calib)
-    reference = read(checkpoint, model, trust, _first(user) if user is not None else example, task)
-    data = _data(reference, user, example)
+    reference = read(checkpoint, model, trust, first_samples(user) if user is not None else example, task)
+    data = data_of(reference, user, example)
+    if backend.form == "nir":
+        result = compile_spiking(SpikingRequest(reference, backend, device, data, checkpoint, _path(output, reference, device), force, say))
+        return Compilation(*result, notes=(note,) if note else ())
     auto = precision == "auto"
     chosen_recipe = recipe or _recipe(backend, device, AUTO[0] if auto else precision)
     _demand_calibration(data, chosen_recipe, allow_uncalibrated)
     say("tracing")
-    program = trace(reference, _first(data.calibration), dynamic)
+    program = trace(reference, first_samples(data.calibration), dynamic)
     say("exporting the graph and comparing it with the module")
     graph = to_graph(program)
     export_error = check_graph(graph, program, _probes(data, program))
@@ -105,14 +106,14 @@ def compile(  # the public name: edgeattn.compile
         tolerance=_verify_tolerance(tolerance, golden),
         parity=best.verdict.parity,
         passed=best.verdict.passed,
-        provenance=_provenance(checkpoint, reference, data),
+        provenance=provenance_of(checkpoint, reference, data),
         isa=device.isa if artifact.integer_layers.quantised else (),
         checks=checks,
         left_to_device=artifact.left_to_device,
         warnings=(*artifact.warnings, *_gate_warnings(best)),
     )
     files = {**artifact.files, "golden.safetensors": pack_golden(golden), "recipe.yaml": best.quantised.recipe.to_yaml().encode()}
-    path = Path(output) if output is not None else Path(f"{reference.name}-{device.name}.edge")
+    path = _path(output, reference, device)
     written = write_bundle(path, manifest, files, evidence_files(candidates, costs, findings, artifact))
     return Compilation(path, written, tuple(candidates), tuple(findings), (note,) if note else ())
 
@@ -123,7 +124,7 @@ class Compilation:
 
     bundle: Path
     manifest: Manifest
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Candidate | SpikingCandidate, ...]
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
@@ -142,31 +143,8 @@ class Compilation:
         }
 
 
-@dataclass(frozen=True)
-class Data:
-    """calibration and held-out samples, and where they come from; generated: nobody's data, only the right shapes."""
-
-    calibration: Samples
-    held_out: Samples
-    source: str
-    generated: bool = False
-
-
-def _data(reference: Reference, user: Samples | None, example: Mapping[str, np.ndarray] | None) -> Data:
-    names = {spec.name for spec in reference.inputs}
-    if user is not None:
-        if set(user.inputs) != names:
-            raise InputError(f"--calib has arrays {', '.join(sorted(user.inputs))}, the network takes {', '.join(sorted(names))} (and `labels`).")
-        calibration, held_out = split(user)
-        return Data(calibration, held_out, f"the user's data: {len(calibration)} samples calibrate, {len(held_out)} judge")
-    if reference.calibration is not None and reference.evaluation is not None:
-        calibration, held_out = reference.calibration(), reference.evaluation()
-        return Data(calibration, held_out, f"{reference.name}'s own data: {len(calibration)} samples calibrate, {len(held_out)} judge")
-    base = reference.example or example
-    if base is None:
-        raise InputError(f"{reference.name} brings no data: give --calib data.npz or --input name=2x128x8.")
-    calibration, held_out = generated_samples(base, seed=1), generated_samples(base, seed=2)
-    return Data(calibration, held_out, "generated inputs (uncalibrated: no real data was given)", generated=True)
+def _path(output: str | Path | None, reference: Reference, device: Device) -> Path:
+    return Path(output) if output is not None else Path(f"{reference.name}-{device.name}.edge")
 
 
 def _demand_calibration(data: Data, recipe: Recipe, allowed: bool) -> None:
@@ -199,10 +177,6 @@ def _probes(data: Data, program: Program) -> list[dict[str, np.ndarray]]:
     size = len(next(iter(program.example.values())))
     random = generated_samples(program.example, size, seed=3).inputs
     return [program.example, dict(data.held_out.take(slice(0, size)).inputs), dict(random)]
-
-
-def _first(samples: Samples, count: int = 2) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(array[:count]) for name, array in samples.inputs.items()}
 
 
 def _golden(program: Program, data: Data, best: Candidate, expected: list[np.ndarray]) -> Golden:
@@ -243,25 +217,6 @@ def _output_specs(program: Program, expected: list[np.ndarray]) -> tuple[TensorS
         TensorSpec(name=name, shape=(("batch" if batched else array.shape[0]), *array.shape[1:]), dtype=str(array.dtype))
         for name, array in zip(program.outputs, expected, strict=True)
     )
-
-
-def _provenance(checkpoint: str | Path, reference: Reference, data: Data) -> Provenance:
-    digest = hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()
-    return Provenance(
-        checkpoint=Path(checkpoint).name,
-        checkpoint_sha256=digest,
-        reference=reference.name,
-        source=reference.source,
-        tools={"python": platform.python_version(), **{name: _version(name) for name in TOOLS}},
-        calibration=data.source,
-    )
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _gate_warnings(best: Candidate) -> tuple[str, ...]:

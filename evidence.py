@@ -6,15 +6,21 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from .candidates import Candidate
 from .quantize.costs import LayerCost
 from .runtime.machine import machine
 from .targets.target import Artifact, Finding
 
 
-def evidence_files(candidates: Sequence[Candidate], costs: Sequence[LayerCost], findings: Sequence[Finding], artifact: Artifact) -> dict[str, bytes]:
+class HasJson(Protocol):
+    """A candidate of either pipeline."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Its entry in `compile --json`."""
+
+
+def evidence_files(candidates: Sequence[HasJson], costs: Sequence[LayerCost], findings: Sequence[Finding], artifact: Artifact) -> dict[str, bytes]:
     """candidates.json with the machine that timed them; layers.csv where layers were measured; the target's own evidence."""
     body = {"machine": machine(), "candidates": [candidate.to_json() for candidate in candidates]}
     body["findings"] = [vars(finding) for finding in findings]

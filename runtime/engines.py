@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import BundleError, EdgeattnError, MissingError
 from .bundle import Bundle
+from .spiking import SpikingEngine
 
 
 class Engine(Protocol):
@@ -49,7 +50,7 @@ class OnnxRuntimeEngine:
             raise EdgeattnError(f"onnxruntime stopped while running: {_first_line(error)}") from None
 
 
-BUILT_IN = {"onnxruntime": OnnxRuntimeEngine}
+BUILT_IN: dict[str, Callable[[Bundle, int], Engine]] = {"onnxruntime": OnnxRuntimeEngine, "spinnaker-emulator": SpikingEngine}
 
 
 def open_engine(bundle: Bundle, threads: int) -> Engine:

@@ -155,7 +155,10 @@ def test_the_beat_labels_are_where_the_beats_are():
 @pytest.mark.parametrize("name", NAMES)
 def test_training_from_scratch_reaches_the_metric_within_noise(name):
     value = find(name).train(seed=1)[1]
-    assert value == pytest.approx(SHIPPED[name], abs=3.0 if name != "ister" else 0.08)
+    if name == "ister":
+        assert value <= SHIPPED[name] + 0.08
+    else:
+        assert value >= SHIPPED[name] - 3.0
 
 
 @pytest.mark.parametrize("name", ["ecg_nat", "rpattention"])

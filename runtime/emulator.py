@@ -1,0 +1,231 @@
+"""A SpiNNaker board's arithmetic on this machine: fixed point, bit for bit as sPyNNaker's C sources say.
+
+State is s16.15 (32-bit integers in units of 2^-15), decays are u0.32, weights unsigned 16-bit in units that a shift per population and receptor
+sets. One step of a population of `IF_curr_exp` neurons, in this order (neural_modelling/src/neuron of sPyNNaker):
+
+    ring    = min(sum of the weights that arrive now, 0xFFFF)           synapses.c: ring buffers saturate
+    I      += ((ring << shift) * init) >> 32                            synapse_types_exponential_impl.h, add_input_exp; decay.h, decay_s1615
+    V       = alpha - round(exp_TC (alpha - V)),  alpha = round((I_exc - I_inh) R) + V_rest      neuron_model_lif_impl.h, lif_neuron_closed_form
+    spike   = V >= V_thresh, then V = V_reset, refractory = T_refract   threshold_type_static.h, neuron_model_has_spiked
+    I       = (I * decay) >> 32                                         synapse_types_exponential_impl.h, exp_shaping
+
+While refractory > 0 the membrane stands still and the counter falls; the currents go on. Products of two s16.15 are rounded to nearest
+(round.h), those with a decay are cut off downwards. exp() itself is taken as correctly rounded: what the board's expulr gives in its last
+bit is left to the board.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+
+ONE = 1 << 15  # 1.0 in s16.15
+RING = 0xFFFF  # the largest value of a ring buffer
+
+
+@dataclass(frozen=True)
+class Population:
+    """IF_curr_exp neurons with PyNN's parameters: times in ms, potentials in mV, currents in nA, cm in nF.
+
+    shifts: (2, size) int, the ring-buffer shifts of the excitatory and the inhibitory receptor; a weight w is stored as
+    round(w 2^(15 - shift)). On the board neurons of one shift pair form one PyNN population.
+    """
+
+    name: str
+    size: int
+    tau_m: float
+    cm: float
+    tau_syn_e: float
+    tau_syn_i: float
+    v_rest: float
+    v_reset: float
+    v_thresh: float
+    tau_refrac: float
+    shifts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Projection:
+    """weights: (pre, post) float64 in nA, positive to the excitatory receptor, negative to the inhibitory; delay: steps."""
+
+    source: str
+    target: str
+    weights: np.ndarray
+    delay: int = 1
+
+
+@dataclass(frozen=True)
+class Board:
+    """A mapped network: an input of `inputs` spike sources called "input", populations in order, and who is read out.
+
+    steps_after: how many steps the run goes on after the last input, one per layer, so that no spike falls out of the window.
+    """
+
+    inputs: int
+    populations: tuple[Population, ...]
+    projections: tuple[Projection, ...]
+    readout: str
+    steps_after: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """spikes: per population (samples, steps, size) uint8; saturated: how often a ring buffer was full, per population."""
+
+    spikes: dict[str, np.ndarray]
+    saturated: dict[str, int]
+
+
+def to_s1615(value: float) -> int:
+    """The nearest s16.15; InputError for what it cannot hold."""
+    bits = round(value * ONE)
+    if not -(2**31) <= bits < 2**31:
+        raise InputError(f"{value:g} does not fit the board's s16.15 numbers (-65536 to 65536).")
+    return bits
+
+
+def divide(a: int, b: int) -> int:
+    """kdivk: s16.15 division, cut off towards zero."""
+    quotient = (abs(a) << 15) // abs(b)
+    return quotient if (a < 0) == (b < 0) else -quotient
+
+
+def round_product(a: np.ndarray, b: int) -> np.ndarray:
+    """MULT_ROUND_NEAREST_ACCUM: the product of two s16.15, rounded to nearest (halves upwards)."""
+    return (a * b + (1 << 14)) >> 15
+
+
+def decay_product(a: np.ndarray, decay: int) -> np.ndarray:
+    """decay_s1615: s16.15 times u0.32, cut off downwards."""
+    high, low = a >> 16, a & 0xFFFF  # a * decay needs 64 bits and a sign; in two parts it never overflows int64
+    return (high * decay + ((low * decay) >> 16)) >> 16
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What the board computes from a population's parameters when it starts."""
+
+    r_membrane: int
+    exp_tc: int
+    decays: tuple[int, int]
+    inits: tuple[int, int]
+    v_rest: int
+    v_reset: int
+    v_thresh: int
+    refractory: int
+
+    @classmethod
+    def of(cls, population: Population) -> Constants:
+        """neuron_model_initialise and decay_and_init, for a time step of 1 ms."""
+        tau_m = to_s1615(population.tau_m)
+        synapses = [_synapse(to_s1615(tau)) for tau in (population.tau_syn_e, population.tau_syn_i)]
+        return cls(
+            r_membrane=divide(tau_m, to_s1615(population.cm)),
+            exp_tc=round(math.exp(-divide(ONE, tau_m) / ONE) * ONE),
+            decays=(synapses[0][0], synapses[1][0]),
+            inits=(synapses[0][1], synapses[1][1]),
+            v_rest=to_s1615(population.v_rest),
+            v_reset=to_s1615(population.v_reset),
+            v_thresh=to_s1615(population.v_thresh),
+            refractory=-(-to_s1615(population.tau_refrac) // ONE),
+        )
+
+
+def _synapse(tau: int) -> tuple[int, int]:
+    """(decay, init) as u0.32: exp(-dt/tau), and tau/dt (1 - exp(-dt/tau))."""
+    decay = min(round(math.exp(-divide(ONE, tau) / ONE) * 2**32), 2**32 - 1)
+    init = ((2**32 - 1 - decay) * tau) >> 15
+    return decay, init & 0xFFFFFFFF
+
+
+def stored_weights(weights: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(excitatory, inhibitory) weights (pre, post) as the 16-bit integers in the synaptic rows; shifts: (2, post).
+
+    Raises InputError where a weight exceeds what its receptor's shift leaves room for.
+    """
+    parts = []
+    for part, shift in zip((np.maximum(weights, 0), np.maximum(-weights, 0)), shifts, strict=True):
+        integers = np.rint(part * 2.0 ** (15 - shift))
+        if integers.max(initial=0) > RING:
+            raise InputError(f"a weight of {part.max():g} nA does not fit 16 bits at the ring-buffer shift of its neuron: use a larger shift.")
+        parts.append(integers)
+    return parts[0], parts[1]
+
+
+class Emulator:
+    """Runs a `Board` on batches of input spikes; keeps no state between runs."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self._constants = {population.name: Constants.of(population) for population in board.populations}
+        shifts = {population.name: population.shifts for population in board.populations}
+        # float64 holds these integers exactly, and its products run on BLAS.
+        self._weights = [stored_weights(projection.weights, shifts[projection.target]) for projection in board.projections]
+
+    def run(self, spikes: np.ndarray) -> Run:
+        """spikes: (samples, steps, inputs), 0 or 1. Raises InputError for another shape or values."""
+        if spikes.ndim != 3 or spikes.shape[2] != self.board.inputs:
+            raise InputError(f"input spikes have shape {spikes.shape}, the board takes (samples, steps, {self.board.inputs}).")
+        samples, steps, _ = spikes.shape
+        total = steps + self.board.steps_after
+        trains = {"input": np.zeros((samples, total, self.board.inputs), np.uint8)}
+        trains["input"][:, :steps] = spikes
+        states = {}
+        for population in self.board.populations:
+            trains[population.name] = np.zeros((samples, total, population.size), np.uint8)
+            states[population.name] = _State(population, self._constants[population.name], samples)
+        for step in range(total):
+            for population in self.board.populations:
+                rings = self._arrivals(population.name, trains, step, samples, population.size)
+                trains[population.name][:, step] = states[population.name].step(rings)
+        return Run(trains, {name: state.saturated for name, state in states.items()})
+
+    def _arrivals(self, name: str, trains: Mapping[str, np.ndarray], step: int, samples: int, size: int) -> list[np.ndarray]:
+        """The sums of the weights that arrive at this step, per receptor, before saturation."""
+        sums = [np.zeros((samples, size)), np.zeros((samples, size))]
+        for projection, weights in zip(self.board.projections, self._weights, strict=True):
+            if projection.target != name or step < projection.delay:
+                continue
+            sent = trains[projection.source][:, step - projection.delay]
+            active = np.flatnonzero(sent.any(0))
+            if len(active):
+                arrived = sent[:, active].astype(np.float64)
+                for receptor in (0, 1):
+                    sums[receptor] += arrived @ weights[receptor][active]
+        return sums
+
+
+class _State:
+    """The currents, membrane and refractory counters of one population, (samples, size) each."""
+
+    def __init__(self, population: Population, constants: Constants, samples: int) -> None:
+        shape = (samples, population.size)
+        self.shifts, self.constants = population.shifts, constants
+        self.currents = [np.zeros(shape, np.int64), np.zeros(shape, np.int64)]
+        self.membrane = np.full(shape, constants.v_rest, np.int64)
+        self.counter = np.zeros(shape, np.int64)
+        self.saturated = 0
+
+    def step(self, sums: Sequence[np.ndarray]) -> np.ndarray:
+        """One time step; returns who spikes."""
+        c = self.constants
+        for receptor, arrived in enumerate(sums):
+            ring = np.minimum(arrived, RING).astype(np.int64)
+            self.saturated += int((arrived > RING).sum())
+            self.currents[receptor] += decay_product(ring << self.shifts[receptor], c.inits[receptor])
+        alpha = round_product(self.currents[0] - self.currents[1], c.r_membrane) + c.v_rest
+        updated = alpha - round_product(alpha - self.membrane, c.exp_tc)
+        waiting = self.counter > 0
+        self.membrane = np.where(waiting, self.membrane, updated)
+        self.counter -= waiting
+        spikes = self.membrane >= c.v_thresh
+        self.membrane = np.where(spikes, c.v_reset, self.membrane)
+        self.counter = np.where(spikes, c.refractory, self.counter)
+        for receptor in (0, 1):
+            self.currents[receptor] = decay_product(self.currents[receptor], c.decays[receptor])
+        return spikes.astype(np.uint8)

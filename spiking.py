@@ -1,0 +1,175 @@
+"""The spiking half of the pipeline: module → NIR → mappings, each run by the emulator and gated against the source network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .devices import Device
+from .errors import GateFailed, InputError
+from .evidence import evidence_files
+from .export.nir import to_nir
+from .export.trace import run_module
+from .models.reference import Reference
+from .quantize.gate import Verdict, judge
+from .runtime.bundle import write_bundle
+from .runtime.emulator import Board, Emulator
+from .runtime.golden import Golden, pack_golden
+from .runtime.manifest import SCHEMA_VERSION, Check, Manifest, TensorSpec, Tolerance
+from .sources import Data, provenance_of
+from .targets.target import Finding
+
+AGREEMENT = 0.99  # less than one point lost
+GOLDEN = 16
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class SpikingRequest:
+    """Everything that `compile` has found out before the ways of dense and spiking networks part."""
+
+    reference: Reference
+    target: Any
+    device: Device
+    data: Data
+    checkpoint: str | Path
+    output: Path
+    force: bool
+    progress: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SpikingCandidate:
+    """One mapping and how it agrees with the source network. identical: share of samples with every spike count equal."""
+
+    name: str
+    board: Board
+    verdict: Verdict
+    identical: float
+    saturated: int
+    counts: np.ndarray
+    chosen: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `candidates` in `compile --json`."""
+        parity = self.verdict.parity
+        return {
+            "name": self.name,
+            "precision": "s16.15",
+            "agreement": parity.agreement,
+            "identical": self.identical,
+            "metric": None if parity.metric is None else parity.metric.artifact,
+            "max_abs_error": parity.max_abs_error,
+            "relative_error": parity.relative_error,
+            "saturated_ring_buffers": self.saturated,
+            "passed": self.verdict.passed,
+            "reason": self.verdict.reason,
+            "chosen": self.chosen,
+            "latency_ms": None,
+        }
+
+
+def compile_spiking(request: SpikingRequest) -> tuple[Path, Manifest, tuple[SpikingCandidate, ...], tuple[Finding, ...]]:
+    """Maps the network, lets the emulated board judge every mapping, and writes the bundle of the best one that passes.
+
+    Raises InputError for what has no mapping, naming it; GateFailed where none agrees on 99 % of held-out samples and `force` is not set.
+    """
+    reference, device, data = request.reference, request.device, request.data
+    request.progress("exporting to NIR")
+    graph = to_nir(reference.module())
+    findings = request.target.check(graph, device)
+    name = reference.inputs[0].name
+    request.progress("measuring ranges and mapping")
+    boards = request.target.variants(graph, device, _flat(data.calibration.inputs[name]))
+    request.progress("running the source network")
+    expected = run_module(reference.module(), data.held_out.inputs, BATCH)[0]
+    tolerance = Tolerance(agreement=AGREEMENT)
+    candidates = []
+    for label, board in boards.items():
+        request.progress(f"emulating the board: {label}")
+        counts, saturated = _emulate(board, data.held_out.inputs[name])
+        verdict = judge(reference, data.held_out, [expected], [counts], tolerance)
+        candidates.append(SpikingCandidate(label, board, verdict, float((counts == expected).all(1).mean()), saturated, counts))
+    best = max(candidates, key=lambda candidate: (candidate.verdict.parity.agreement or 0.0, candidate.identical))
+    if not best.verdict.passed and not request.force:
+        raise GateFailed(
+            f"no mapping of {reference.name} on {device.name} passes the gate: the best, {best.name}, fails because {best.verdict.reason}."
+        )
+    candidates = [replace(candidate, chosen=candidate is best) for candidate in candidates]
+    request.progress("packaging")
+    artifact = request.target.package(graph, best.board, device)
+    golden = _golden(name, data, expected, best.counts)
+    manifest = _manifest(request, best, artifact, expected, tolerance, golden)
+    files = {**artifact.files, "network.nir": _nir_bytes(graph), "golden.safetensors": pack_golden(golden)}
+    written = write_bundle(request.output, manifest, files, evidence_files(candidates, (), findings, artifact))
+    return request.output, written, tuple(candidates), tuple(findings)
+
+
+def _emulate(board: Board, events: np.ndarray) -> tuple[np.ndarray, int]:
+    """(counts (samples, classes) float32, how often a ring buffer was full)."""
+    emulator, counts, saturated = Emulator(board), [], 0
+    for start in range(0, len(events), BATCH):
+        run = emulator.run(_flat(events[start : start + BATCH]))
+        counts.append(run.spikes[board.readout].sum(1, dtype=np.float32))
+        saturated += sum(run.saturated.values())
+    return np.concatenate(counts), saturated
+
+
+def _flat(events: np.ndarray) -> np.ndarray:
+    if events.ndim < 3 or events.dtype.kind not in "uib" or events.max(initial=0) > 1:
+        raise InputError(f"event frames are integers 0 or 1 of shape (samples, steps, ...), not {events.dtype} {events.shape}.")
+    return events.reshape(*events.shape[:2], -1)
+
+
+def _golden(name: str, data: Data, expected: np.ndarray, counts: np.ndarray) -> Golden:
+    inputs = {name: np.ascontiguousarray(data.held_out.inputs[name][:GOLDEN])}
+    ranges = {name: np.array([0, 1], np.uint8)}
+    return Golden(inputs, {"counts": expected[:GOLDEN]}, {"counts": counts[:GOLDEN]}, ranges)
+
+
+def _manifest(request: SpikingRequest, best: SpikingCandidate, artifact: Any, expected: np.ndarray, tolerance: Tolerance, golden: Golden) -> Manifest:
+    reference, device = request.reference, request.device
+    allowed = float(np.abs(golden.artifact["counts"] - golden.reference["counts"]).max(initial=0.0))
+    spec = reference.inputs[0]
+    return Manifest(
+        schema=SCHEMA_VERSION,
+        name=reference.name,
+        target=device.target,
+        device=device.name,
+        engine=artifact.engine,
+        artifact=artifact.main,
+        inputs=(TensorSpec(spec.name, ("batch", "steps", *spec.shape[2:]), spec.dtype, spec.unit, spec.preprocessing),),
+        outputs=(TensorSpec("counts", ("batch", expected.shape[1]), "float32", unit="spikes in the window"),),
+        precision="s16.15",
+        layers=dict(artifact.layers),
+        integer_layers=artifact.integer_layers,
+        tolerance=Tolerance(agreement=tolerance.agreement, absolute_error={"counts": allowed}),
+        parity=best.verdict.parity,
+        passed=best.verdict.passed,
+        provenance=provenance_of(request.checkpoint, reference, request.data),
+        checks=(
+            Check(name="emulated board", ok=best.verdict.passed, detail=f"{best.name}; {best.identical:.1%} of samples identical"),
+            *artifact.checks,
+        ),
+        left_to_device=artifact.left_to_device,
+        warnings=() if best.verdict.passed else (f"this bundle misses its gate: {best.verdict.reason}.",),
+    )
+
+
+def _emulated(best: SpikingCandidate) -> Check:
+    return Check(name="emulated board", ok=best.verdict.passed, detail=f"{best.name}; {best.identical:.1%} of samples identical")
+
+
+def _nir_bytes(graph: Any) -> bytes:
+    """The NIR graph as the bytes of its HDF5 file."""
+    import io
+
+    import nir
+
+    buffer = io.BytesIO()
+    nir.write(buffer, graph)
+    return buffer.getvalue()
