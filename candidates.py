@@ -24,7 +24,7 @@ from .quantize.ladder import climb
 from .quantize.recipe import Recipe
 from .runtime.machine import isa_flags
 from .runtime.manifest import Tolerance
-from .targets.target import Target
+from .targets.target import DenseTarget
 
 AUTO = ("int8", "int8-dynamic", "fp32")  # what --precision auto tries, narrowest first
 TIMED_RUNS = 30
@@ -75,7 +75,7 @@ class Workbench:
 
     program: Program
     graph: ir.Model
-    target: Target
+    target: DenseTarget
     device: Device
     calibration: Samples
     held_out: Samples

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
+from .devices import Device
 from .errors import InputError
 from .export.data import generated_samples, split
 from .models.reference import Reference, Samples
@@ -27,6 +28,19 @@ class Data:
     held_out: Samples
     source: str
     generated: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `compile` has found out before the ways of dense and spiking networks part. output: where the bundle goes."""
+
+    reference: Reference
+    device: Device
+    data: Data
+    checkpoint: Path
+    output: Path
+    force: bool
+    progress: Callable[[str], None]
 
 
 def data_of(reference: Reference, user: Samples | None, example: Mapping[str, np.ndarray] | None) -> Data:

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .devices import Device
 from .errors import GateFailed, InputError
 from .evidence import evidence_files
 from .export.nir import to_nir
 from .export.trace import run_module
-from .models.reference import Reference
 from .quantize.gate import Verdict, judge
 from .runtime.bundle import write_bundle
 from .runtime.emulator import Board, Emulator
 from .runtime.golden import Golden, pack_golden
 from .runtime.manifest import SCHEMA_VERSION, Check, Manifest, TensorSpec, Tolerance
-from .sources import Data, provenance_of
-from .targets.target import Finding
+from .sources import Data, Request, provenance_of
+from .targets.target import Artifact, Finding, SpikingTarget
 
 AGREEMENT = 0.99  # less than one point lost
 GOLDEN = 16
 BATCH = 100
-
-
-@dataclass(frozen=True)
-class SpikingRequest:
-    """Everything that `compile` has found out before the ways of dense and spiking networks part."""
-
-    reference: Reference
-    target: Any
-    device: Device
-    data: Data
-    checkpoint: str | Path
-    output: Path
-    force: bool
-    progress: Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +55,7 @@ class SpikingCandidate:
         }
 
 
-def compile_spiking(request: SpikingRequest) -> tuple[Path, Manifest, tuple[SpikingCandidate, ...], tuple[Finding, ...]]:
+def compile_spiking(request: Request, target: SpikingTarget) -> tuple[Manifest, tuple[SpikingCandidate, ...], tuple[Finding, ...]]:
     """Maps the network, lets the emulated board judge every mapping, and writes the bundle of the best one that passes.
 
     Raises InputError for what has no mapping, naming it; GateFailed where none agrees on 99 % of held-out samples and `force` is not set.
@@ -81,10 +63,10 @@ def compile_spiking(request: SpikingRequest) -> tuple[Path, Manifest, tuple[Spik
     reference, device, data = request.reference, request.device, request.data
     request.progress("exporting to NIR")
     graph = to_nir(reference.module())
-    findings = request.target.check(graph, device)
+    findings = target.check(graph, device)
     name = reference.inputs[0].name
     request.progress("measuring ranges and mapping")
-    boards = request.target.variants(graph, device, _flat(data.calibration.inputs[name]))
+    boards = target.variants(graph, device, _flat(data.calibration.inputs[name]))
     request.progress("running the source network")
     expected = run_module(reference.module(), data.held_out.inputs, BATCH)[0]
     tolerance = Tolerance(agreement=AGREEMENT)
@@ -101,12 +83,12 @@ def compile_spiking(request: SpikingRequest) -> tuple[Path, Manifest, tuple[Spik
         )
     candidates = [replace(candidate, chosen=candidate is best) for candidate in candidates]
     request.progress("packaging")
-    artifact = request.target.package(graph, best.board, device)
+    artifact = target.package(graph, best.board, device)
     golden = _golden(name, data, expected, best.counts)
     manifest = _manifest(request, best, artifact, expected, tolerance, golden)
     files = {**artifact.files, "network.nir": _nir_bytes(graph), "golden.safetensors": pack_golden(golden)}
     written = write_bundle(request.output, manifest, files, evidence_files(candidates, (), findings, artifact))
-    return request.output, written, tuple(candidates), tuple(findings)
+    return written, tuple(candidates), tuple(findings)
 
 
 def _emulate(board: Board, events: np.ndarray) -> tuple[np.ndarray, int]:
@@ -131,7 +113,7 @@ def _golden(name: str, data: Data, expected: np.ndarray, counts: np.ndarray) -> 
     return Golden(inputs, {"counts": expected[:GOLDEN]}, {"counts": counts[:GOLDEN]}, ranges)
 
 
-def _manifest(request: SpikingRequest, best: SpikingCandidate, artifact: Any, expected: np.ndarray, tolerance: Tolerance, golden: Golden) -> Manifest:
+def _manifest(request: Request, best: SpikingCandidate, artifact: Artifact, expected: np.ndarray, tolerance: Tolerance, golden: Golden) -> Manifest:
     reference, device = request.reference, request.device
     allowed = float(np.abs(golden.artifact["counts"] - golden.reference["counts"]).max(initial=0.0))
     spec = reference.inputs[0]

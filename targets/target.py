@@ -11,8 +11,11 @@ from ..errors import InputError, MissingError
 from ..runtime.manifest import Check, IntegerLayers
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..devices import Device
     from ..quantize.recipe import Recipe
+    from ..runtime.emulator import Board
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,15 @@ class Target(Protocol):
     name: str
     form: Literal["onnx", "nir"]
 
-    def recipe(self, device: Device) -> Recipe:
-        """How networks are quantised for this device unless the user says otherwise."""
-
     def check(self, graph: Any, device: Device) -> list[Finding]:
         """What this target cannot run or will rewrite, before anything is changed."""
+
+
+class DenseTarget(Target, Protocol):
+    """A target of dense networks: one lowering, precision by recipe."""
+
+    def recipe(self, device: Device) -> Recipe:
+        """How networks are quantised for this device unless the user says otherwise."""
 
     def lower(self, graph: Any, device: Device) -> Any:
         """The graph in the form that the target's engine runs fastest; the argument is left as it was."""
@@ -62,8 +69,18 @@ class Target(Protocol):
         """The files, with what the engine made of them read back."""
 
 
-def find_target(name: str) -> Target:
-    """The target registered under `name` in the entry-point group `edgeattn.targets`.
+class SpikingTarget(Target, Protocol):
+    """A target of spiking networks: scales come from data, and several mappings are compared."""
+
+    def variants(self, graph: Any, device: Device, events: np.ndarray) -> dict[str, Board]:
+        """Mappings by name; `events` (samples, steps, inputs) show the ranges that scales are chosen from."""
+
+    def package(self, graph: Any, board: Board, device: Device) -> Artifact:
+        """The files of one mapping."""
+
+
+def find_target(name: str) -> Any:
+    """The target registered under `name` in the entry-point group `edgeattn.targets`; its `form` says whether dense or spiking.
 
     Raises InputError for an unknown name, MissingError where the target's own dependencies are not installed.
     """

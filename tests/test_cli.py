@@ -51,7 +51,7 @@ def test_wrong_use_exits_two_with_one_sentence(arguments, code, message):
 def test_a_missing_package_exits_three_and_says_how_to_get_it(ecg_weights, monkeypatch):
     import sys
 
-    for name in [name for name in sys.modules if name.startswith(("edgeattn.compiler", "edgeattn.candidates"))]:
+    for name in [name for name in sys.modules if name.startswith(("edgeattn.compiler", "edgeattn.dense", "edgeattn.candidates"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "onnx_ir", None)
     result = run("compile", ecg_weights)

@@ -148,10 +148,10 @@ def test_fp32_needs_no_data_and_equals_the_reference(sentence_files, tmp_path):
 
 
 def test_a_network_that_misses_its_gate_is_not_written_unless_forced(tmp_path, ecg_weights, monkeypatch):
-    from edgeattn import compiler
+    from edgeattn import dense
     from edgeattn.runtime.manifest import Tolerance
 
-    monkeypatch.setattr(compiler, "default_tolerance", lambda *_: Tolerance(relative_error=0.0))
+    monkeypatch.setattr(dense, "default_tolerance", lambda *_: Tolerance(relative_error=0.0))
     with pytest.raises(GateFailed, match="no candidate for ecg_nat"):
         edgeattn.compile(ecg_weights, output=tmp_path / "b.edge", precision="fp32")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,178 @@
+"""The dense half of the pipeline: module → canonical ONNX graph → quantised candidates → the target's artifact, gated and written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from .candidates import AUTO, Candidate, Workbench, choose, dense_candidates, run_batches
+from .devices import Device
+from .errors import GateFailed, InputError
+from .evidence import evidence_files
+from .export.compare import check_graph
+from .export.data import generated_samples
+from .export.graph import to_graph
+from .export.host import host_session
+from .export.trace import Program, trace
+from .quantize.gate import default_tolerance
+from .quantize.recipe import Precision, Recipe
+from .runtime.bundle import write_bundle
+from .runtime.golden import Golden, pack_golden
+from .runtime.manifest import SCHEMA_VERSION, Check, Manifest, TensorSpec, Tolerance
+from .sources import Data, Request, first_samples, provenance_of
+from .targets.target import Artifact, DenseTarget, Finding
+
+GOLDEN = 16  # samples kept in the bundle with the reference's outputs
+
+
+def compile_dense(
+    request: Request,
+    target: DenseTarget,
+    precision: str,
+    recipe: Recipe | None,
+    dynamic: Mapping[str, Iterable[int]] | None,
+    allow_uncalibrated: bool,
+) -> tuple[Manifest, tuple[Candidate, ...], tuple[Finding, ...]]:
+    """Exports, checks, tries the candidates and writes the bundle of the chosen one.
+
+    Raises InputError for wrong use and what the target cannot run, GateFailed where no candidate passes and the request is not forced.
+    """
+    reference, device, data = request.reference, request.device, request.data
+    auto = precision == "auto"
+    chosen_recipe = recipe or _recipe(target, device, AUTO[0] if auto else precision)
+    _demand_calibration(data, chosen_recipe, allow_uncalibrated)
+    request.progress("tracing")
+    program = trace(reference, first_samples(data.calibration), dynamic)
+    request.progress("exporting the graph and comparing it with the module")
+    graph = to_graph(program)
+    export_error = check_graph(graph, program, _probes(data, program))
+    findings = _check(target, graph, device)
+    expected = program.run(data.held_out.inputs)
+    tolerance = default_tolerance(reference, data.held_out.labels is not None)
+    bench = Workbench(program, graph, target, device, data.calibration, data.held_out, expected, tolerance, request.progress)
+    candidates, costs = dense_candidates(bench, chosen_recipe, auto)
+    candidates = choose(candidates, bench, auto)
+    best = next(candidate for candidate in candidates if candidate.chosen)
+    if not best.verdict.passed and not request.force:
+        failed = f"no candidate for {reference.name} on {device.name} passes the gate"
+        raise GateFailed(f"{failed}: the best, {best.name}, fails because {best.verdict.reason}.")
+    request.progress("packaging")
+    artifact = target.package(best.lowered, device)
+    golden = _golden(program, data, best, expected)
+    exported = Check(name="graph equals module", ok=True, detail=f"largest relative error {export_error:.3g}")
+    manifest = _manifest(request, program, best, artifact, exported, _verify_tolerance(tolerance, golden), expected)
+    files = {**artifact.files, "golden.safetensors": pack_golden(golden), "recipe.yaml": best.quantised.recipe.to_yaml().encode()}
+    written = write_bundle(request.output, manifest, files, evidence_files(candidates, costs, findings, artifact))
+    return written, tuple(candidates), tuple(findings)
+
+
+def _manifest(
+    request: Request,
+    program: Program,
+    best: Candidate,
+    artifact: Artifact,
+    exported: Check,
+    tolerance: Tolerance,
+    expected: Sequence[np.ndarray],
+) -> Manifest:
+    reference, device = request.reference, request.device
+    return Manifest(
+        schema=SCHEMA_VERSION,
+        name=reference.name,
+        target=device.target,
+        device=device.name,
+        engine=artifact.engine,
+        artifact=artifact.main,
+        inputs=program.inputs,
+        outputs=_output_specs(program, expected),
+        precision=best.precision,
+        layers=dict(artifact.layers),
+        integer_layers=artifact.integer_layers,
+        tolerance=tolerance,
+        parity=best.verdict.parity,
+        passed=best.verdict.passed,
+        provenance=provenance_of(request.checkpoint, reference, request.data),
+        isa=device.isa if artifact.integer_layers.quantised else (),
+        checks=(exported, *artifact.checks),
+        left_to_device=artifact.left_to_device,
+        warnings=(*artifact.warnings, *_gate_warnings(best)),
+    )
+
+
+def _demand_calibration(data: Data, recipe: Recipe, allowed: bool) -> None:
+    needs = recipe.default == "int8" or any(layer.precision == "int8" for layer in recipe.layers.values())
+    if data.generated and needs and not allowed:
+        raise InputError(
+            "int8 needs real inputs to find its ranges: give --calib data.npz, or --precision fp32; "
+            "--allow-uncalibrated goes on with generated inputs."
+        )
+
+
+def _recipe(target: DenseTarget, device: Device, precision: str) -> Recipe:
+    known = Precision.__args__  # type: ignore[attr-defined]
+    if precision not in known:
+        raise InputError(f"--precision {precision!r} is not one of auto, {', '.join(known)}.")
+    return msgspec.structs.replace(target.recipe(device), default=precision)
+
+
+def _check(target: DenseTarget, graph: Any, device: Device) -> list[Finding]:
+    findings = target.check(graph, device)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        listed = "; ".join(f"{finding.node}: {finding.message}" for finding in errors[:3])
+        raise InputError(f"{device.name} cannot run this network ({len(errors)} findings): {listed}.")
+    return findings
+
+
+def _probes(data: Data, program: Program) -> list[dict[str, np.ndarray]]:
+    """The traced example, another slice of real data, and random inputs: what the export is compared on."""
+    size = len(next(iter(program.example.values())))
+    random = generated_samples(program.example, size, seed=3).inputs
+    return [program.example, dict(data.held_out.take(slice(0, size)).inputs), dict(random)]
+
+
+def _golden(program: Program, data: Data, best: Candidate, expected: list[np.ndarray]) -> Golden:
+    fixed = program.inputs[0].shape[0]
+    count = min(GOLDEN, len(data.held_out)) if isinstance(fixed, str) else int(fixed)
+    part = data.held_out.take(slice(0, count))
+    names = program.outputs
+    outputs = run_batches(host_session(best.lowered), part, program)
+    ranges = {name: np.array([array.min(), array.max()]) for name, array in data.calibration.inputs.items()}
+    return Golden(
+        {name: np.ascontiguousarray(array) for name, array in part.inputs.items()},
+        {name: array[:count] for name, array in zip(names, expected, strict=True)},
+        dict(zip(names, outputs, strict=True)),
+        ranges,
+    )
+
+
+def _verify_tolerance(gate: Tolerance, golden: Golden) -> Tolerance:
+    """Per output, twice the error that the artifact has on the golden vectors here, and never below float32 rounding.
+
+    Another CPU may round an integer the other way; it may not compute something else.
+    """
+    allowed = {}
+    for name, reference in golden.reference.items():
+        error = float(np.abs(golden.artifact[name].astype(np.float64) - reference).max(initial=0.0))
+        scale = float(np.abs(reference).max(initial=0.0))
+        allowed[name] = max(2 * error, 1e-4 * max(scale, 1.0))
+    return msgspec.structs.replace(gate, absolute_error=allowed)
+
+
+def _output_specs(program: Program, expected: Sequence[np.ndarray]) -> tuple[TensorSpec, ...]:
+    batched = isinstance(program.inputs[0].shape[0], str)
+    return tuple(
+        TensorSpec(name=name, shape=(("batch" if batched else array.shape[0]), *array.shape[1:]), dtype=str(array.dtype))
+        for name, array in zip(program.outputs, expected, strict=True)
+    )
+
+
+def _gate_warnings(best: Candidate) -> tuple[str, ...]:
+    raised = sorted(path for path, layer in best.recipe.layers.items() if layer.precision == "fp32")
+    warnings = [] if best.verdict.passed else [f"this bundle misses its accuracy gate: {best.verdict.reason}."]
+    if raised and best.quantised.layers:
+        warnings.append(f"{len(raised)} layers stay in fp32 because int8 breaks them: {', '.join(raised)}.")
+    return tuple(warnings)
