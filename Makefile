@@ -27,7 +27,7 @@ test-slow: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PYTHONPATH=$(CURDIR)/.lint $(BIN)/lint-imports
+	$(BIN)/lint-imports
 	mkdir -p .lint && ln -sfn .. .lint/edgeattn
 	MYPYPATH=.lint $(BIN)/mypy -p edgeattn
 

@@ -18,7 +18,7 @@ from .export.data import read_samples
 from .quantize.recipe import Recipe
 from .runtime.machine import isa_flags
 from .runtime.manifest import Manifest
-from .sources import Request, data_of, first_samples
+from .sources import Request, data_of, first_samples, with_metric
 from .spiking import SpikingCandidate, compile_spiking
 from .targets.target import Finding, find_target
 
@@ -54,7 +54,8 @@ def compile(  # the public name: edgeattn.compile
     user = None if calib is None else read_samples(calib)
     reference = read(checkpoint, model, trust, first_samples(user) if user is not None else example, task)
     path = Path(output) if output is not None else Path(f"{reference.name}-{device.name}.edge")
-    request = Request(reference, device, data_of(reference, user, example), Path(checkpoint), path, force, say)
+    data = data_of(reference, user, example)
+    request = Request(with_metric(reference, data), device, data, Path(checkpoint), path, force, say)
     if backend.form == "nir":
         manifest, mappings, findings = compile_spiking(request, backend)
         return Compilation(path, manifest, mappings, findings, (note,) if note else ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 from .devices import Device
 from .errors import InputError
 from .export.data import generated_samples, split
+from .models.metrics import ACCURACY, MEAN_SQUARED_ERROR
 from .models.reference import Reference, Samples
 from .runtime.manifest import Provenance
 
@@ -59,6 +60,14 @@ def data_of(reference: Reference, user: Samples | None, example: Mapping[str, np
         raise InputError(f"{reference.name} brings no data: give --calib data.npz or --input name=2x128x8.")
     calibration, held_out = generated_samples(base, seed=1), generated_samples(base, seed=2)
     return Data(calibration, held_out, "generated inputs (uncalibrated: no real data was given)", generated=True)
+
+
+def with_metric(reference: Reference, data: Data) -> Reference:
+    """A user's network with labels is judged by accuracy or mean squared error, as its task says."""
+    if reference.metric is not None or data.held_out.labels is None:
+        return reference
+    metric = {"classification": ACCURACY, "regression": MEAN_SQUARED_ERROR}.get(reference.task)
+    return replace(reference, metric=metric)
 
 
 def first_samples(samples: Samples, count: int = 2) -> dict[str, np.ndarray]:

@@ -135,6 +135,35 @@ def test_a_recipe_is_re_applied_as_edited(outlier_files, tmp_path):
     assert Recipe.read(tmp_path / "b.edge" / "recipe.yaml") == recipe
 
 
+def test_a_users_labels_are_judged_by_the_task_metric(outlier_files, tmp_path):
+    import outliers
+
+    arrays = outliers.data(400, seed=3)
+    with torch.no_grad():
+        scores = outliers.build()(torch.from_numpy(arrays["x"])).numpy()
+    np.savez(tmp_path / "labelled.npz", **arrays, labels=scores.argmax(1))
+    files = {"model": "outliers:build", "calib": tmp_path / "labelled.npz"}
+    result = edgeattn.compile(outlier_files / "o.pt", output=tmp_path / "b.edge", **files)
+    metric = result.manifest.parity.metric
+    assert (metric.name, metric.reference) == ("accuracy", 100.0)
+    assert metric.artifact >= 99.5
+
+
+def test_a_dynamic_sequence_axis_reaches_the_bundle(sentence_files, tmp_path):
+    import sentence_encoder
+
+    axes = {"input_ids": (0, 1), "attention_mask": (0, 1)}
+    files = {"model": "sentence_encoder:build", "calib": sentence_files["npz"]}
+    edgeattn.compile(sentence_files["pt"], output=tmp_path / "b.edge", dynamic=axes, precision="fp32", **files)
+    session = edgeattn.load(tmp_path / "b.edge")
+    inputs = {name: np.ascontiguousarray(array[:, :9]) for name, array in sentence_encoder.data(3, seed=5).items()}
+    with torch.no_grad():
+        expected = sentence_encoder.build().eval()(**{name: torch.from_numpy(array) for name, array in inputs.items()}).numpy()
+    np.testing.assert_allclose(next(iter(session.run(**inputs).values())), expected, atol=1e-4)
+    with pytest.raises(InputError, match="disagree on axis 'axis1'"):
+        session.run(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"][:, :5].copy())
+
+
 def test_without_real_data_int8_is_refused_and_allowed_only_on_request(sentence_files, tmp_path):
     with pytest.raises(InputError, match="--calib data.npz.*--allow-uncalibrated"):
         edgeattn.compile(sentence_files["pt2"], output=tmp_path / "b.edge")
