@@ -22,10 +22,13 @@ def show_compilation(value: dict[str, Any], console: Console) -> None:
             percent(candidate["agreement"]),
             percent(candidate["relative_error"]),
             number(candidate["latency_ms"]),
-            YES if candidate["passed"] else f"{NO}: {escape(candidate['reason'])}",
+            YES if candidate["passed"] else NO,
             YES if candidate["chosen"] else "",
         )
     console.print(table)
+    for candidate in value["candidates"]:
+        if not candidate["passed"]:
+            console.print(f"[red]not passed[/]: {escape(candidate['name'])}: {escape(candidate['reason'])}", soft_wrap=True, highlight=False)
     layers, metric = value["integer_layers"], value["parity"]["metric"]
     if metric:
         console.print(f"{metric['name']}: reference {number(metric['reference'])}, bundle {number(metric['artifact'])} {metric['unit']}")
