@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from .constants import constant
+
 
 class FullAttentionMask(ir.passes.InPlacePass):
     """Attention(q, k, v, mask[..., 1, keys])   becomes   Attention(q, k, v, Expand(mask, [..., queries, keys])).
@@ -40,7 +42,7 @@ class FullAttentionMask(ir.passes.InPlacePass):
 
 def _target(graph: ir.Graph, new: list[ir.Node], node: ir.Node, query: ir.Value, key: ir.Value, lengths: tuple) -> ir.Value:  # type: ignore[type-arg]
     if all(isinstance(length, int) for length in lengths):
-        return _constant(graph, f"lengths.{lengths[0]}x{lengths[1]}", np.array(lengths, np.int64))
+        return constant(graph, f"lengths.{lengths[0]}x{lengths[1]}", np.array(lengths, np.int64))
     parts = []
     for tensor, label in ((query, "queries"), (key, "keys")):
         shape = ir.node("Shape", [tensor], {"start": 2, "end": 3}, name=f"{node.name}/{label}")
@@ -56,9 +58,3 @@ def _target(graph: ir.Graph, new: list[ir.Node], node: ir.Node, query: ir.Value,
 def _describe(node: ir.Node, dtype: ir.DataType | None, shape: ir.Shape) -> None:
     output = node.outputs[0]
     output.name, output.dtype, output.shape = node.name, dtype, shape
-
-
-def _constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    if name not in graph.initializers:
-        graph.initializers.add(ir.val(name, const_value=ir.tensor(array, name=name)))
-    return graph.initializers[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from ....export.passes.constants import constant
 from ....export.passes.linear_as_matmul import LAYER
 from ....quantize.insert import PRECISION
 
@@ -72,7 +73,7 @@ class IntegerLinear(ir.passes.InPlacePass):
         if (array.dtype == np.int8) == self.signed_input:
             return
         shift, kind = (-128, np.int8) if self.signed_input else (128, np.uint8)
-        new = _initializer(graph, f"{zero.name}.{np.dtype(kind).name}", np.array(int(array) + shift, kind))
+        new = constant(graph, f"{zero.name}.{np.dtype(kind).name}", np.array(int(array) + shift, kind))
         quantise.replace_input_with(2, new)
         dequantise.replace_input_with(2, new)
         quantise.outputs[0].type = ir.TensorType(new.dtype)  # a new type: a clone shares the old one
@@ -83,10 +84,10 @@ class IntegerLinear(ir.passes.InPlacePass):
         assert weight is not None and scale is not None and weight.const_value is not None
         columns = weight.const_value.shape[1]
         if self.signed_weight:
-            return weight, scale, _initializer(graph, f"{weight.name}.zero_point", np.zeros(columns, np.int8))
+            return weight, scale, constant(graph, f"{weight.name}.zero_point", np.zeros(columns, np.int8))
         shifted = (weight.const_value.numpy().astype(np.int16) + 128).astype(np.uint8)
-        value = _initializer(graph, f"{weight.name}.uint8", shifted)
-        return value, scale, _initializer(graph, f"{weight.name}.zero_point", np.full(columns, 128, np.uint8))
+        value = constant(graph, f"{weight.name}.uint8", shifted)
+        return value, scale, constant(graph, f"{weight.name}.zero_point", np.full(columns, 128, np.uint8))
 
 
 def _bias(node: ir.Node) -> tuple[ir.Node | None, ir.Value | None]:
@@ -104,9 +105,3 @@ def _producer(value: ir.Value | None, kind: str) -> ir.Node:
     node = value.producer() if value is not None else None
     assert node is not None and node.op_type == kind, f"expected {kind}"
     return node
-
-
-def _initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    if name not in graph.initializers:
-        graph.initializers.add(ir.val(name, const_value=ir.tensor(array, name=name)))
-    return graph.initializers[name]

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from .integer_linear import MICROSOFT, _initializer
+from ....export.passes.constants import constant
+from .integer_linear import MICROSOFT
 
 MASKED = -1e9  # what a False in a mask adds to a logit: its exp is exactly 0 in float32, and no -inf meets another
 
@@ -43,7 +44,7 @@ class MultiHeadAttention(ir.passes.InPlacePass):
         fused = ir.node("MultiHeadAttention", [*flat, None, None, bias], attributes, domain=MICROSOFT, name=node.name)
         fused.metadata_props.update(node.metadata_props)
         fused.outputs[0].name, fused.outputs[0].dtype = f"{node.name}/heads", query.dtype
-        split = _initializer(graph, f"heads.{heads}x{value_size}", np.array([0, 0, heads, value_size], np.int64))
+        split = constant(graph, f"heads.{heads}x{value_size}", np.array([0, 0, heads, value_size], np.int64))
         reshape = ir.node("Reshape", [fused.outputs[0], split], name=f"{node.name}/split")
         turn = ir.node("Transpose", [reshape.outputs[0]], {"perm": [0, 2, 1, 3]}, name=f"{node.name}/turn")
         for made in (reshape, turn):
@@ -69,7 +70,7 @@ def _convertible(node: ir.Node) -> bool:
 def _merge_heads(graph: ir.Graph, new: list[ir.Node], node: ir.Node, tensor: ir.Value, name: str) -> ir.Value:
     assert tensor.shape is not None
     width = int(tensor.shape[1]) * int(tensor.shape[3])
-    flat = _initializer(graph, f"flat.{width}", np.array([0, 0, width], np.int64))
+    flat = constant(graph, f"flat.{width}", np.array([0, 0, width], np.int64))
     turn = ir.node("Transpose", [tensor], {"perm": [0, 2, 1, 3]}, name=f"{node.name}/{name}/turn")
     merge = ir.node("Reshape", [turn.outputs[0], flat], name=f"{node.name}/{name}/merge")
     batch, heads, length, size = tensor.shape
@@ -88,11 +89,11 @@ def _bias(graph: ir.Graph, new: list[ir.Node], node: ir.Node) -> ir.Value | None
     emit = _Emitter(new, f"{node.name}/mask")
     value, rank = mask, len(mask.shape)
     if mask.dtype == ir.DataType.BOOL:
-        kept = _initializer(graph, "mask.kept", np.array(0, np.float32))
-        dropped = _initializer(graph, "mask.dropped", np.array(MASKED, np.float32))
+        kept = constant(graph, "mask.kept", np.array(0, np.float32))
+        dropped = constant(graph, "mask.dropped", np.array(MASKED, np.float32))
         value = emit("Where", [value, kept, dropped])
     if rank < 4:
-        axes = _initializer(graph, f"mask.axes{4 - rank}", np.arange(4 - rank, dtype=np.int64))
+        axes = constant(graph, f"mask.axes{4 - rank}", np.arange(4 - rank, dtype=np.int64))
         value = emit("Unsqueeze", [value, axes])
     return value
 

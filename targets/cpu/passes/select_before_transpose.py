@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from ....export.passes.constants import constant
+
 
 class SelectBeforeTranspose(ir.passes.InPlacePass):
     """Squeeze(Slice(Transpose(x, p), axis a, one element))   becomes   Transpose(Squeeze(Slice(x, axis p[a])), p').
@@ -31,10 +33,8 @@ class SelectBeforeTranspose(ir.passes.InPlacePass):
         source = turn.inputs[0]
         source_axis = perm[axis]
         rest = [p - (p > source_axis) for i, p in enumerate(perm) if i != axis]
-        at = f"select.{index}"
-        if at not in graph.initializers:
-            graph.initializers.add(ir.val(at, const_value=ir.tensor(np.array(index, np.int64), name=at)))
-        select = ir.node("Gather", [source, graph.initializers[at]], {"axis": source_axis}, name=f"{node.name}/select")
+        at = constant(graph, f"select.{index}", np.array(index, np.int64))
+        select = ir.node("Gather", [source, at], {"axis": source_axis}, name=f"{node.name}/select")
         moved = ir.node("Transpose", [select.outputs[0]], {"perm": rest}, name=f"{node.name}/turn")
         old, output = node.outputs[0], moved.outputs[0]
         select.outputs[0].name, select.outputs[0].dtype = select.name, old.dtype

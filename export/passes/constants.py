@@ -1,0 +1,13 @@
+"""Constants that passes add to a graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+
+def constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    """The initializer `name`, made from `array` the first time it is asked for."""
+    if name not in graph.initializers:
+        graph.initializers.add(ir.val(name, const_value=ir.tensor(array, name=name)))
+    return graph.initializers[name]
