@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test test-slow lint bench clean
+.PHONY: venv demo demo-spinnaker test test-slow lint bench clean
 
 venv: $(STAMP)
 
@@ -16,6 +16,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/python benchmarks/demo.py
+
+demo-spinnaker: $(STAMP)
+	$(BIN)/python benchmarks/demo_spinnaker.py
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m "not slow"

@@ -26,11 +26,13 @@ def fit(
     rate: float = 1e-3,
     batch: int = 64,
     decay: float = 0.05,
+    augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
     progress: Progress | None = None,
 ) -> nn.Module:
     """Trains in place with AdamW and a cosine schedule after 5 % of warm-up; returns the module at its best validation loss.
 
-    loss(outputs, labels) is averaged over a batch. The same seed on the same machine gives the same weights.
+    loss(outputs, labels) is averaged over a batch; augment changes each training input anew. The same seed on the same machine gives
+    the same weights.
     """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
@@ -45,7 +47,10 @@ def fit(
         for start in range(0, len(train), batch):
             part = train.take(order[start : start + batch])
             optimiser.zero_grad()
-            value = loss(module(**tensors(part.inputs, device)), torch.from_numpy(part.labels).to(device))
+            inputs = tensors(part.inputs, device)
+            if augment is not None:
+                inputs = {name: augment(tensor) for name, tensor in inputs.items()}
+            value = loss(module(**inputs), torch.from_numpy(part.labels).to(device))
             value.backward()
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimiser.step()
