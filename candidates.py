@@ -118,7 +118,7 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
 def choose(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> list[Candidate]:
     """Marks the chosen one: with `auto` the fastest measured, else the one with the most quantised layers, among those that pass.
 
-    Without one that passes, the last tried is marked, and the caller decides whether to go on.
+    Without one that passes, the one nearest to the reference is marked, and the caller decides whether to go on.
     """
     timed = _timed(candidates, bench)
     passed = [candidate for candidate in timed if candidate.verdict.passed]

@@ -142,10 +142,6 @@ def _manifest(request: Request, best: SpikingCandidate, artifact: Artifact, expe
     )
 
 
-def _emulated(best: SpikingCandidate) -> Check:
-    return Check(name="emulated board", ok=best.verdict.passed, detail=f"{best.name}; {best.identical:.1%} of samples identical")
-
-
 def _nir_bytes(graph: Any) -> bytes:
     """The NIR graph as the bytes of its HDF5 file."""
     import io
