@@ -67,6 +67,8 @@ def main() -> None:
 @click.option("--input", "inputs", multiple=True, metavar="NAME=2x128[:DTYPE[:LOW..HIGH]]", help="Shape of an input, where no data say it.")
 @click.option("--dynamic", multiple=True, metavar="NAME:AXIS,AXIS", help="Axes that vary at run time [default: the leading one].")
 @click.option("--task", type=click.Choice(["classification", "regression", "embedding"]), help="How outputs are judged without labels.")
+@click.option("--timestep", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True, help="Of a .nir file: seconds a step.")
+@click.option("--reset", type=click.Choice(["value", "subtract", "hold"]), help="Of a .nir file that does not say it [default: value].")
 @click.option("--trust", is_flag=True, help="Unpickle code from the checkpoint: only for files you made.")
 @click.option("--allow-uncalibrated", is_flag=True, help="Quantise on generated inputs.")
 @click.option("--force", is_flag=True, help="Write the bundle even if it misses its accuracy gate, marked as failing.")

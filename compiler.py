@@ -13,8 +13,10 @@ import numpy as np
 from .candidates import Candidate
 from .dense import compile_dense
 from .devices import find_device
+from .errors import InputError
 from .export.checkpoint import read
 from .export.data import read_samples
+from .export.network import STEP, Reset
 from .quantize.recipe import Recipe
 from .runtime.machine import isa_flags
 from .runtime.manifest import Manifest
@@ -35,6 +37,8 @@ def compile(  # the public name: edgeattn.compile
     example: Mapping[str, np.ndarray] | None = None,
     dynamic: Mapping[str, Iterable[int]] | None = None,
     task: str | None = None,
+    timestep: float = STEP,
+    reset: Reset | None = None,
     trust: bool = False,
     allow_uncalibrated: bool = False,
     force: bool = False,
@@ -44,7 +48,8 @@ def compile(  # the public name: edgeattn.compile
 
     target: a device of devices.yaml or an alias; precision: fp32, int8, int8-dynamic, w8, w4, or auto (the fastest measured that passes);
     calib: the user's data (.npz by input name, optionally `labels`), half of it kept for the gate; example: inputs where nothing else
-    gives them; dynamic: axes per input that may vary. allow_uncalibrated: quantise on generated inputs. force: write a bundle that misses its gate.
+    gives them; dynamic: axes per input that may vary; timestep, reset: of a NIR graph, seconds a step and how its neurons reset (value,
+    subtract or hold) where it does not say. allow_uncalibrated: quantise on generated inputs. force: write a bundle that misses its gate.
     Raises InputError for wrong use, GateFailed where no candidate passes and `force` is not set; nothing is written then.
     """
     say = progress or (lambda _: None)
@@ -52,12 +57,14 @@ def compile(  # the public name: edgeattn.compile
     backend = find_target(device.target)
     say("reading the checkpoint")
     user = None if calib is None else read_samples(calib)
-    reference = read(checkpoint, model, trust, first_samples(user) if user is not None else example, task)
+    reference = read(checkpoint, model, trust, first_samples(user) if user is not None else example, task, timestep=timestep, reset=reset)
     path = Path(output) if output is not None else Path(f"{reference.name}-{device.name}.edge")
+    if backend.form != "nir" and reference.targets == ("spinnaker",):
+        raise InputError(f"{reference.name} is a network of spiking neurons: compile it with --target spinnaker.")
     data = data_of(reference, user, example)
     request = Request(with_metric(reference, data), device, data, Path(checkpoint), path, force, say)
     if backend.form == "nir":
-        manifest, mappings, findings = compile_spiking(request, backend)
+        manifest, mappings, findings = compile_spiking(request, backend, allow_uncalibrated)
         return Compilation(path, manifest, mappings, findings, (note,) if note else ())
     manifest, candidates, findings = compile_dense(request, backend, precision, recipe, dynamic, allow_uncalibrated)
     return Compilation(path, manifest, candidates, findings, (note,) if note else ())

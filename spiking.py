@@ -9,7 +9,8 @@ import numpy as np
 
 from .errors import GateFailed, InputError
 from .evidence import evidence_files
-from .export.nir import to_nir
+from .export.network import network_of
+from .export.nir import NirModule, to_nir
 from .export.trace import run_module
 from .quantize.gate import Verdict, judge
 from .runtime.bundle import write_bundle
@@ -55,20 +56,28 @@ class SpikingCandidate:
         }
 
 
-def compile_spiking(request: Request, target: SpikingTarget) -> tuple[Manifest, tuple[SpikingCandidate, ...], tuple[Finding, ...]]:
+def compile_spiking(
+    request: Request, target: SpikingTarget, allow_uncalibrated: bool
+) -> tuple[Manifest, tuple[SpikingCandidate, ...], tuple[Finding, ...]]:
     """Maps the network, lets the emulated board judge every mapping, and writes the bundle of the best one that passes.
 
     Raises InputError for what has no mapping, naming it; GateFailed where none agrees on 99 % of held-out samples and `force` is not set.
     """
     reference, device, data = request.reference, request.device, request.data
+    if data.generated and not allow_uncalibrated:
+        raise InputError(
+            f"scales are chosen from what events make the neurons of {reference.name} do: give --calib events.npz; "
+            "--allow-uncalibrated goes on with generated events."
+        )
     request.progress("exporting to NIR")
-    graph = to_nir(reference.module())
-    findings = target.check(graph, device)
-    name = reference.inputs[0].name
+    name, module = reference.inputs[0].name, reference.module()
+    graph = to_nir(module, tuple(int(size) for size in reference.inputs[0].shape[2:]))
+    network = module.network if isinstance(module, NirModule) else network_of(graph)
+    findings = target.check(network, device)
     request.progress("measuring ranges and mapping")
-    boards = target.variants(graph, device, _flat(data.calibration.inputs[name]))
+    boards = target.variants(network, device, _flat(data.calibration.inputs[name]))
     request.progress("running the source network")
-    expected = run_module(reference.module(), data.held_out.inputs, BATCH)[0]
+    expected = run_module(module, data.held_out.inputs, BATCH)[0]
     tolerance = Tolerance(agreement=AGREEMENT)
     candidates = []
     for label, board in boards.items():
@@ -83,7 +92,7 @@ def compile_spiking(request: Request, target: SpikingTarget) -> tuple[Manifest, 
         )
     candidates = [replace(candidate, chosen=candidate is best) for candidate in candidates]
     request.progress("packaging")
-    artifact = target.package(graph, best.board, device)
+    artifact = target.package(network, best.board, device)
     golden = _golden(name, data, expected, best.counts)
     manifest = _manifest(request, best, artifact, expected, tolerance, golden)
     files = {**artifact.files, "network.nir": _nir_bytes(graph), "golden.safetensors": pack_golden(golden)}

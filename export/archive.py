@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from ..errors import InputError, UntrustedError
 
-Kind = Literal["pickle", "safetensors", "program", "torchscript"]
+Kind = Literal["pickle", "safetensors", "program", "torchscript", "nir"]
 NESTED = ("model_state_dict", "state_dict", "model", "net", "module", "ema", "params")  # where trainers put the weights
 PREFIXES = ("module.", "_orig_mod.", "model.")  # what DataParallel, torch.compile and trainers put before every key
 LARGEST_RATIO = 200  # unpacked over packed size; weights do not compress like that, zip bombs do
@@ -39,11 +39,13 @@ def kind_of(path: Path) -> Kind:
         raise InputError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its repository.")
     if head.startswith(b"PK"):
         return _zip_kind(path)
+    if head.startswith(b"\x89HDF"):
+        return "nir"
     if path.suffix == ".safetensors" or (len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000):
         return "safetensors"
     if head[0] == 0x80:
         return "pickle"
-    raise InputError(f"{path} is no checkpoint (it starts with {head[:8]!r}): give a .pt, .pth, .safetensors, .pt2 or TorchScript file.")
+    raise InputError(f"{path} is no checkpoint (it starts with {head[:8]!r}): give a .pt, .pth, .safetensors, .pt2, TorchScript or .nir file.")
 
 
 def read_tensors(path: Path, kind: Kind, trust: bool = False) -> Any:

@@ -17,6 +17,8 @@ from ..models.reference import Reference
 from ..runtime.manifest import TensorSpec
 from .archive import kind_of, read_program, read_tensors, read_torchscript, to_numpy
 from .match import check_fit, find_system, load_factory
+from .network import STEP, Reset
+from .nir import input_shape, read_nir
 from .trace import flatten_outputs
 
 
@@ -27,11 +29,14 @@ def read(
     example: Mapping[str, np.ndarray] | None = None,
     task: str | None = None,
     registry: Callable[[], Mapping[str, Reference]] | None = None,
+    timestep: float = STEP,
+    reset: Reset | None = None,
 ) -> Reference:
-    """Reads a state_dict (.pt, .safetensors), a torch.export program (.pt2), TorchScript, or with `trust` a pickled module.
+    """Reads a state_dict (.pt, .safetensors), a torch.export program (.pt2), TorchScript, a NIR graph, or with `trust` a pickled module.
 
     model: a zoo name or `package.module:factory` for a bare state_dict; without it the zoo model that fits is found.
     example: inputs by name (two samples or more), needed where neither the zoo nor the file brings any.
+    timestep, reset: of a NIR graph, which leaves them open: seconds of one step of the framework that wrote it, and how its neurons reset.
     Raises InputError, or UntrustedError for a file that would run code; nothing of such a file is run.
     """
     file = Path(path)
@@ -40,6 +45,8 @@ def read(
         return _from_program(file, trust, task)
     if kind == "torchscript":
         return _from_torchscript(file, example, task)
+    if kind == "nir":
+        return _from_nir(file, timestep, reset)
     state = read_tensors(file, kind, trust)
     if isinstance(state, nn.Module):
         module = state
@@ -93,6 +100,17 @@ def _from_torchscript(file: Path, example: Mapping[str, np.ndarray] | None, task
             return _Renamed(converted.module(), [name for name in names if name in example])
 
     return _described(file.stem, build, example, task, "TorchScript")
+
+
+def _from_nir(file: Path, timestep: float, reset: Reset | None) -> Reference:
+    module = read_nir(file, timestep, reset)
+    spec = TensorSpec(
+        name="events", shape=("batch", "steps", *input_shape(module.graph)), dtype="uint8", unit="spikes", preprocessing="frames of 0 or 1"
+    )
+    return Reference(
+        name=file.stem, build=lambda: module, inputs=(spec,), outputs=("counts",), source=f"a NIR graph, {timestep * 1e3:g} ms a step",
+        task="classification", targets=("spinnaker",),
+    )  # fmt: skip
 
 
 class _Renamed(nn.Module):

@@ -2,19 +2,20 @@
 
 Each finger is a chain of three capsules whose joints bend by shares of 85, 105 and 60 degrees of one flexion in [0, 1]; the thumb is two
 capsules, the palm four, the wrist one. The hand is drawn once (brightness of a lit cylinder, nearest surface in front), then moves, turns and
-scales over a background that moves too. A pixel fires where its log intensity changed by more than 0.2 since it fired last (Lichtsteiner et
-al., "A 128x128 120 dB 15 us latency asynchronous temporal contrast vision sensor", 2008); 0.1 % of pixels fire by noise in every step and
-0.1 % are hot. J and Z are movements and left out.
+scales over a background that moves too, and an event camera (`dvs.py`) watches. The hand waves along one direction, another for every sample:
+edges along it fire nothing, so that no single pixel tells a letter. J and Z are movements and left out.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from .dvs import EventCamera
 from .reference import Samples
 
 CANVAS, SIDE, STEPS = 96, 48, 35
@@ -25,21 +26,21 @@ LETTERS = {
     "B": (0, 0, 0, 0, 0, -60, 0.8, 0),
     "C": (0.45, 0.45, 0.45, 0.45, 0.1, 50, 1, 25),
     "D": (0, 0.8, 0.8, 0.8, 0, -25, 0.9, 0),
-    "E": (0.75, 0.75, 0.75, 0.75, 0, -80, 0.7, 0),
+    "E": (0.75, 0.75, 0.75, 0.75, 0, -85, 0.7, 0),
     "F": (0.6, 0, 0, 0, 0.35, -10, 0.9, 0),
     "G": (0, 1, 1, 1, 0, 10, 0.9, 90),
     "H": (0, 0, 1, 1, 0, -50, 0.7, 90),
     "I": (1, 1, 1, 0, 0, -60, 0.8, 0),
     "K": (0, 0.25, 1, 1, 0.3, 20, 1.1, 0),
     "L": (0, 1, 1, 1, 0, 85, 1.2, 0),
-    "M": (0.85, 0.85, 0.85, 1, 0.1, -95, 0.5, 0),
-    "N": (0.85, 0.85, 1, 1, 0.1, -75, 0.6, 0),
+    "M": (0.65, 0.65, 0.65, 1, 0.25, -95, 0.5, 0),
+    "N": (0.72, 0.72, 1, 1, 0.25, -70, 0.5, 0),
     "O": (0.62, 0.62, 0.62, 0.62, 0, -5, 0.9, 25),
     "P": (0, 0.25, 1, 1, 0.3, 20, 1.1, 150),
     "Q": (0, 1, 1, 1, 0, 30, 1, 160),
     "R": (0, 0, 1, 1, -0.25, -60, 0.8, 0),
-    "S": (1, 1, 1, 1, 0, -55, 0.9, 0),
-    "T": (0.9, 1, 1, 1, 0.1, -35, 0.8, 0),
+    "S": (1, 1, 1, 1, 0, -75, 1.2, 0),
+    "T": (0.8, 1, 1, 1, 0.15, -15, 1, 0),
     "U": (0, 0, 1, 1, 0, -60, 0.8, 0),
     "V": (0, 0, 1, 1, 0.4, -60, 0.8, 0),
     "W": (0, 0, 0, 1, 0.4, -70, 0.8, 0),
@@ -48,15 +49,34 @@ LETTERS = {
 }
 KNUCKLES, LENGTHS = (-0.33, -0.11, 0.11, 0.33), (0.78, 0.86, 0.8, 0.62)
 BONES = ((0.48, 85), (0.3, 105), (0.22, 60))  # share of the finger's length, bend in degrees at full flexion
-THRESHOLD, NOISE, HOT = 0.2, 0.001, 0.001
+SWAY, PLACE, SCALE, TURN = (0.08, 0.2), 0.045, (0.88, 1.12), 5.0  # reach and place in half hands, size of the hand, degrees
+BEND, THUMB = 0.035, 4.0  # how much joints vary: a share of their range, and degrees of the thumb
+CAMERA = EventCamera()
 
 
 def letters(count: int, seed: int, steps: int = STEPS, batch: int = 100) -> Samples:
     """Event frames (count, steps, 48, 48) uint8 under the name `events`, labels (count,) in [0, 24)."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, len(LETTERS), count)
-    frames = [_record(labels[start : start + batch], random, steps) for start in range(0, count, batch)]
+    parts = [labels[start : start + batch] for start in range(0, count, batch)]
+    frames = [CAMERA.frames(film(part, random, (SIDE, SIDE), steps).brightness, random) for part in parts]
     return Samples({"events": np.concatenate(frames)}, labels.astype(np.int64))
+
+
+def recordings(count: int, seed: int, size: tuple[int, int] = (SIDE, SIDE), steps: int = STEPS) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """(event arrays, labels (count,), centres (count, 2)): the same hands before a sensor of `size` (height, width), 48 x 48 to 346 x 260.
+
+    Each event array has the fields of `dvs.EVENT`, t in us. On sensors larger than 48 pixels the hand keeps to about 48 of them and lies
+    anywhere; centres are (y, x) of its palm in the middle of the recording.
+    """
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, len(LETTERS), count)
+    events, centres = [], []
+    for label in labels:
+        scene = film(np.array([label]), random, size, steps)
+        events += CAMERA.events(scene.brightness, random)
+        centres.append(scene.centres[0])
+    return events, labels.astype(np.int64), np.stack(centres)
 
 
 def draw(labels: np.ndarray, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,12 +100,12 @@ def draw(labels: np.ndarray, random: np.random.Generator) -> tuple[torch.Tensor,
 
 
 def _hand(labels: np.ndarray, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """(capsules (samples, parts, 7): both ends and radius, roll): joints vary by 5 % of their range, the thumb by 6 degrees."""
+    """(capsules (samples, parts, 7): both ends and radius, roll in degrees)."""
     count = len(labels)
     pose = torch.tensor(list(LETTERS.values()), dtype=torch.float32)[torch.from_numpy(labels)]
-    pose[:, :4] = (pose[:, :4] + 0.05 * _normal(random, count, 4)).clamp(0, 1)
-    pose[:, 4] += 0.05 * _normal(random, count)
-    pose[:, 5] += 6 * _normal(random, count)
+    pose[:, :4] = (pose[:, :4] + BEND * _normal(random, count, 4)).clamp(0, 1)
+    pose[:, 4] += BEND * _normal(random, count)
+    pose[:, 5] += THUMB * _normal(random, count)
     zero = torch.zeros(count)
     parts: list[torch.Tensor] = []
     for finger, (knuckle, length) in enumerate(zip(KNUCKLES, LENGTHS, strict=True)):
@@ -112,49 +132,62 @@ def _capsule(parts: list[torch.Tensor], start: tuple, step: tuple, radius: float
     return end
 
 
-def _record(labels: np.ndarray, random: np.random.Generator, steps: int) -> np.ndarray:
-    """What the event camera sees of moving hands, (samples, steps, 48, 48) uint8."""
-    count = len(labels)
+@dataclass(frozen=True)
+class Film:
+    """brightness: (samples, steps + 1, h, w), log intensity, one image a ms; centres: (samples, 2), the hand's middle in pixels (y, x)."""
+
+    brightness: torch.Tensor
+    centres: np.ndarray
+
+
+def film(labels: np.ndarray, random: np.random.Generator, size: tuple[int, int], steps: int) -> Film:
+    """What a sensor of `size` (height, width) sees of moving hands."""
     image, roll = draw(labels, random)
-    hand, background = _movement(roll, random, steps)
+    count = len(labels)
+    hand, background, centres = _movement(roll, random, size, steps)
     texture = functional.interpolate(_uniform(random, count, 1, 12, 12), size=(CANVAS, CANVAS), mode="bilinear") * 0.25 + 0.15
     lit = image * (0.7 + 0.6 * _uniform(random, count, 1, 1))
-    seen = torch.where(_view(image > 0, hand) > 0.5, _view(lit, hand), _view(texture[:, 0], background, "border"))
-    brightness = torch.log(0.1 + seen)
-    quiet = _uniform(random, count, steps, SIDE, SIDE) >= NOISE
-    cold = _uniform(random, count, SIDE, SIDE) >= HOT
-    last = brightness[:, 0]
-    frames = torch.zeros(count, steps, SIDE, SIDE, dtype=torch.uint8)
-    for step in range(steps):
-        fired = (brightness[:, step + 1] - last).abs() > THRESHOLD
-        last = torch.where(fired, brightness[:, step + 1], last)
-        frames[:, step] = fired | ~quiet[:, step] | ~cold
-    return frames.numpy()
+    covered, shade = _view(torch.stack([(image > 0).to(lit.dtype), lit], 1), hand, size).unbind(1)
+    seen = torch.where(covered > 0.5, shade, _view(texture, background, size, "border")[:, 0])
+    return Film(torch.log(0.1 + seen), centres)
 
 
-def _movement(roll: torch.Tensor, random: np.random.Generator, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Affine maps (samples, steps + 1, 2, 3) of the hand, which sways and turns, and of the background behind it."""
+def _movement(roll: torch.Tensor, random: np.random.Generator, size: tuple[int, int], steps: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """Affine maps (samples, steps + 1, 2, 3) of the hand, which sways and turns, and of the background behind it; the hand's centres."""
     count = len(roll)
+    extent = torch.tensor([size[1], size[0]], dtype=torch.float32) / SIDE  # of the sensor, in hands
     time = torch.arange(steps + 1) / steps
-    rate, phase, size = 1 + _uniform(random, count, 3, 1), 2 * math.pi * _uniform(random, count, 3, 1), 0.5 + 0.5 * _uniform(random, count, 3, 1)
-    sway = size * torch.sin(2 * math.pi * rate * time + phase)
-    offset = 0.04 * _normal(random, count, 2, 1)
-    scale = 0.92 + 0.16 * _uniform(random, count, 1)
-    angle = torch.deg2rad(roll + 4 * _normal(random, count))[:, None] + 0.06 * sway[:, 2]
+    rate, phase = 1 + _uniform(random, count, 3, 1), 2 * math.pi * _uniform(random, count, 3, 1)
+    sway = (0.5 + 0.5 * _uniform(random, count, 3, 1)) * torch.sin(2 * math.pi * rate * time + phase)
+    # The hand waves along one direction, which no two samples share: only edges across it fire.
+    heading, reach = math.pi * _uniform(random, count, 1), SWAY[0] + (SWAY[1] - SWAY[0]) * _uniform(random, count, 1)
+    along, across = reach * sway[:, 0], 0.25 * reach * sway[:, 1]
+    moved = torch.stack([torch.cos(heading) * along - torch.sin(heading) * across, torch.sin(heading) * along + torch.cos(heading) * across], 1)
+    place = (2 * _uniform(random, count, 2, 1) - 1) * (extent - 1).clamp(min=0)[None, :, None] + PLACE * _normal(random, count, 2, 1)
+    scale = SCALE[0] + (SCALE[1] - SCALE[0]) * _uniform(random, count, 1)
+    angle = torch.deg2rad(roll + TURN * _normal(random, count))[:, None] + 0.06 * sway[:, 2]
     cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
-    rows = [torch.stack([cosine, -sine, 0.1 * sway[:, 0] + offset[:, 0]], -1), torch.stack([sine, cosine, 0.1 * sway[:, 1] + offset[:, 1]], -1)]
+    shift = moved + place  # in half hands, x and y
+    rows = [
+        torch.stack([cosine * extent[0], -sine * extent[1], -cosine * shift[:, 0] + sine * shift[:, 1]], -1),
+        torch.stack([sine * extent[0], cosine * extent[1], -sine * shift[:, 0] - cosine * shift[:, 1]], -1),
+    ]
     behind = torch.zeros(count, steps + 1, 2, 3)
     behind[..., 0, 0] = behind[..., 1, 1] = 0.5
-    behind[..., 0, 2] = 0.08 * sway[:, 1] * _uniform(random, count, 1)
-    return torch.stack(rows, -2), behind
+    behind[..., 0, 2] = 0.08 * sway[:, 1] * _uniform(random, count, 1) / extent[0]
+    middle = place[:, :, 0].numpy()[:, ::-1] * (SIDE / 2) + np.array(size) / 2
+    return torch.stack(rows, -2), behind, middle
 
 
-def _view(image: torch.Tensor, maps: torch.Tensor, outside: str = "zeros") -> torch.Tensor:
-    """The image under each map at the sensor's size, (samples, steps + 1, 48, 48)."""
-    count, frames = maps.shape[:2]
-    grid = functional.affine_grid(maps.reshape(-1, 2, 3), [count * frames, 1, SIDE, SIDE], align_corners=False)
-    repeated = image.to(torch.float32)[:, None].repeat_interleave(frames, 0)
-    return functional.grid_sample(repeated, grid, align_corners=False, padding_mode=outside).reshape(count, frames, SIDE, SIDE)
+def _view(images: torch.Tensor, maps: torch.Tensor, size: tuple[int, int], outside: str = "zeros") -> torch.Tensor:
+    """Images (samples, channels, ...) under each map at the sensor's size, (samples, channels, steps + 1, h, w)."""
+    frames, height = maps.shape[1], size[0]
+    y, x = (torch.arange(-side + 1, side, 2) / side for side in size)
+    # All frames of a sample are sampled as one tall image: no copies of its picture.
+    rows, columns = maps[..., 1] * y[:, None, None, None], maps[..., 0] * x[:, None, None, None]
+    grid = rows.permute(1, 2, 0, 3)[:, :, :, None] + columns.permute(1, 2, 0, 3)[:, :, None] + maps[:, :, None, None, :, 2]
+    seen = functional.grid_sample(images, grid.flatten(1, 2), align_corners=False, padding_mode=outside)
+    return seen.unflatten(2, (frames, height))
 
 
 def _normal(random: np.random.Generator, *shape: int) -> torch.Tensor:

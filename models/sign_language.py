@@ -11,7 +11,6 @@ sigmoid in place of the step's derivative (Zenke and Ganguli, "SuperSpike", 2018
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,44 +23,16 @@ from .fingerspelling import letters
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import weights_file
+from .spiking import Leaky, SpikingNetwork, Wire
 from .training import Progress, fit, outputs
 
 SIDE, STEPS, LETTERS = 48, 35, 24
 
 
-class Spike(torch.autograd.Function):
-    """The step function, with a fast sigmoid's slope as its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, above: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(above)
-        return (above > 0).to(above.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        (above,) = ctx.saved_tensors
-        return gradient / (1 + 2 * above.abs()) ** 2
-
-
-class Leaky(nn.Module):
-    """A leaky integrate-and-fire layer with snnTorch's state names; beta, threshold: scalars."""
-
-    def __init__(self, beta: float = 0.92, threshold: float = 1.0) -> None:
-        super().__init__()
-        self.register_buffer("threshold", torch.tensor(threshold))
-        self.register_buffer("graded_spikes_factor", torch.tensor(1.0))
-        self.register_buffer("reset_mechanism_val", torch.tensor(0))
-        self.register_buffer("beta", torch.tensor(beta))
-
-    def forward(self, x: torch.Tensor, membrane: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """x, membrane: (batch, neurons) → spikes, membrane."""
-        reset = (membrane > self.threshold).to(x.dtype)
-        membrane = self.beta * membrane + x - reset * self.threshold
-        return Spike.apply(membrane - self.threshold), membrane
-
-
-class SignNetwork(nn.Module):
+class SignNetwork(SpikingNetwork):
     """events: (batch, steps, 48, 48) uint8 → spike counts (batch, 24)."""
+
+    input_shape = (1, SIDE, SIDE)
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,23 +41,12 @@ class SignNetwork(nn.Module):
         self.fc1 = nn.Linear(256, 512, bias=False)
         self.readout = nn.Linear(512, LETTERS, bias=False)
 
-    input_shape = (1, SIDE, SIDE)
-
-    def layers(self) -> list[tuple[nn.Module, Leaky]]:
-        """Synapses and neurons in the order of the signal."""
-        return [(self.conv1, self.lif1), (self.fc1, self.lif_fc1), (self.readout, self.lif_out)]
-
-    def forward(self, events: torch.Tensor) -> torch.Tensor:
-        batch, steps = events.shape[:2]
-        spikes = events.to(torch.float32).unsqueeze(2)
-        for synapses, neurons in self.layers():
-            currents = synapses(spikes.flatten(0, 1)).reshape(batch, steps, -1)
-            membrane, trains = torch.zeros_like(currents[:, 0]), []
-            for step in range(steps):
-                train, membrane = neurons(currents[:, step], membrane)
-                trains.append(train)
-            spikes = torch.stack(trains, 1)
-        return spikes.sum(1)
+    def wiring(self) -> dict[str, Wire]:
+        return {
+            "lif1": Wire(self.lif1, [("input", self.conv1)]),
+            "lif_fc1": Wire(self.lif_fc1, [("lif1", self.fc1)]),
+            "lif_out": Wire(self.lif_out, [("lif_fc1", self.readout)]),
+        }
 
 
 @cache
@@ -128,13 +88,8 @@ def shaken(events: torch.Tensor) -> torch.Tensor:
     return moved * (torch.rand(moved.shape, device=moved.device) > 0.1)
 
 
-def train(seed: int = 0, epochs: int = 12, progress: Progress | None = None, network: SignNetwork | None = None) -> tuple[nn.Module, float]:
-    """Trains on 16,000 fingerspelling samples; returns the network and its accuracy on 1,200 others."""
-    torch.manual_seed(seed)
-    module = network if network is not None else SignNetwork()
-    with torch.no_grad():  # the default scale would leave every neuron silent
-        for (synapses, _), gain in zip(module.layers(), (6.0, 2.0, 2.0), strict=True):
-            synapses.weight.mul_(gain)
+def train_on_letters(module: nn.Module, epochs: int, seed: int, progress: Progress | None = None) -> tuple[nn.Module, float]:
+    """Trains a network of spike counts on 16,000 fingerspelling samples; returns it and its accuracy on 1,200 others."""
     data, validation, held_out = letters(16000, 10 * seed + 1), letters(600, 10 * seed + 2), letters(1200, 10 * seed + 3)
 
     def loss(counts: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -142,6 +97,16 @@ def train(seed: int = 0, epochs: int = 12, progress: Progress | None = None, net
 
     fit(module, data, validation, loss, epochs, seed=seed, rate=4e-3, decay=0.0, augment=shaken, progress=progress)
     return module, ACCURACY.compute([outputs(module, held_out)], held_out.truth)
+
+
+def train(seed: int = 0, epochs: int = 12, progress: Progress | None = None) -> tuple[nn.Module, float]:
+    """The network trained on letters, and its accuracy on held-out ones."""
+    torch.manual_seed(seed)
+    module = SignNetwork()
+    with torch.no_grad():  # the default scale would leave every neuron silent
+        for synapses, gain in ((module.conv1, 6.0), (module.fc1, 2.0), (module.readout, 2.0)):
+            synapses.weight.mul_(gain)
+    return train_on_letters(module, epochs, seed, progress)
 
 
 REFERENCE = Reference(

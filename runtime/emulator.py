@@ -26,6 +26,7 @@ from ..errors import InputError
 
 ONE = 1 << 15  # 1.0 in s16.15
 RING = 0xFFFF  # the largest value of a ring buffer
+ALWAYS = "always on"  # a source of one neuron that fires in every step of the input: biases come from it
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,8 @@ class Emulator:
         total = steps + self.board.steps_after
         trains = {"input": np.zeros((samples, total, self.board.inputs), np.uint8)}
         trains["input"][:, :steps] = spikes
+        trains[ALWAYS] = np.zeros((samples, total, 1), np.uint8)
+        trains[ALWAYS][:, :steps] = 1
         states = {}
         for population in self.board.populations:
             trains[population.name] = np.zeros((samples, total, population.size), np.uint8)

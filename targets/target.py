@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..devices import Device
+    from ..export.network import Network
     from ..quantize.recipe import Recipe
     from ..runtime.emulator import Board
 
@@ -47,7 +48,7 @@ class Artifact:
 
 
 class Target(Protocol):
-    """A device family. `form` says which graph it takes: "onnx" (onnx_ir.Model) or "nir" (nir.NIRGraph)."""
+    """A device family. `form` says which graph it takes: "onnx" (onnx_ir.Model) or "nir" (export.network.Network, read from NIR)."""
 
     name: str
     form: Literal["onnx", "nir"]
@@ -72,10 +73,10 @@ class DenseTarget(Target, Protocol):
 class SpikingTarget(Target, Protocol):
     """A target of spiking networks: scales come from data, and several mappings are compared."""
 
-    def variants(self, graph: Any, device: Device, events: np.ndarray) -> dict[str, Board]:
+    def variants(self, graph: Network, device: Device, events: np.ndarray) -> dict[str, Board]:
         """Mappings by name; `events` (samples, steps, inputs) show the ranges that scales are chosen from."""
 
-    def package(self, graph: Any, board: Board, device: Device) -> Artifact:
+    def package(self, graph: Network, board: Board, device: Device) -> Artifact:
         """The files of one mapping."""
 
 

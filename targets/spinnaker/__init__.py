@@ -3,49 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from ...devices import Device
+from ...export.network import Network
 from ...runtime.emulator import Board
 from ...runtime.manifest import Check, IntegerLayers
 from ...runtime.spiking import MAPPING, pack_board
 from ..target import Artifact, Finding
 from .budget import check_budget
-from .chain import chain_of
-from .lower import lower_chain, lower_to_membrane, measure
+from .lower import lower_network, lower_to_membrane, measure
+from .published import lower_as_published
 
+SYNAPSE, BY_NEURON = "state in the synapse", "state in the synapse, scales by neuron"
 SCRIPT = Path(__file__).with_name("run_on_board.py")
 
 
 class SpinnakerTarget:
-    """NIR chains of Linear, Conv2d and LIF as IF_curr_exp populations."""
+    """Feed-forward graphs of spiking neurons and linear synapses as IF_curr_exp populations."""
 
     name = "spinnaker"
     form: Literal["onnx", "nir"] = "nir"
 
-    def check(self, graph: Any, device: Device) -> list[Finding]:
-        """Raises InputError that names the node which has no mapping; a chain has no findings."""
-        chain_of(graph)
-        return []
+    def check(self, graph: Network, device: Device) -> list[Finding]:
+        """A warning for neurons whose file does not say how they reset."""
+        message = (
+            "its file does not say how it resets: taken as NIR's equation, to v_reset; snnTorch, Sinabs and Rockpool subtract (--reset subtract)."
+        )
+        return [Finding("nir-reset", "warning", name, message) for name in graph.assumed]
 
-    def variants(self, graph: Any, device: Device, events: np.ndarray) -> dict[str, Board]:
+    def variants(self, graph: Network, device: Device, events: np.ndarray) -> dict[str, Board]:
         """Mappings by name, from the usual one to ours; `events` (samples, steps, inputs) show the ranges that scales are chosen from."""
-        layers = chain_of(graph)
-        ranges = measure(layers, events)
+        ranges = measure(graph, events)
         boards = {
-            "membrane, hard reset, window not extended": lower_to_membrane(layers, ranges, extended=False),
-            "membrane, hard reset": lower_to_membrane(layers, ranges),
-            "state in the synapse": lower_chain(layers, ranges, grouped=False),
-            "state in the synapse, scales by neuron": lower_chain(layers, ranges),
+            "as published, scales set by hand": lower_as_published(graph, ranges),
+            "membrane, hard reset, window not extended": lower_to_membrane(graph, ranges, extended=False),
+            "membrane, hard reset": lower_to_membrane(graph, ranges),
+            SYNAPSE: lower_network(graph, ranges, grouped=False),
+            BY_NEURON: lower_network(graph, ranges),
         }
         for board in boards.values():
             check_budget(board, device)
         return boards
 
-    def package(self, graph: Any, board: Board, device: Device) -> Artifact:
-        """network.nir, the mapping with its weights, and the script that runs it on a board."""
+    def package(self, graph: Network, board: Board, device: Device) -> Artifact:
+        """The mapping with its weights, and the script that runs it on a board."""
         budget = check_budget(board, device)
         detail = (
             f"estimate: {budget.cores} cores for {budget.populations} populations, {budget.synapses:,} synapses in {budget.synapse_bytes:,} bytes"

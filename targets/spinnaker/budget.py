@@ -17,7 +17,7 @@ BYTES_PER_SYNAPSE = 4  # a fixed synapse is one word: weight, delay, type and ne
 
 @dataclass(frozen=True)
 class Budget:
-    """An estimate. cores: one for the input, ceil(neurons / 256) per population; synapse_bytes: 4 for every nonzero weight."""
+    """An estimate. cores: one for the input, one for biases, ceil(neurons / 256) per population; synapse_bytes: 4 for every nonzero weight."""
 
     populations: int
     cores: int
@@ -31,7 +31,8 @@ def budget_of(board: Board) -> Budget:
     for population in board.populations:
         _, counts = np.unique(population.shifts, axis=1, return_counts=True)
         sizes += [int(count) for count in counts]
-    cores = 1 + sum(-(-size // NEURONS_PER_CORE) for size in sizes)
+    sources = {projection.source for projection in board.projections} - {population.name for population in board.populations}
+    cores = len(sources) + sum(-(-size // NEURONS_PER_CORE) for size in sizes)
     synapses = sum(int(np.count_nonzero(projection.weights)) for projection in board.projections)
     return Budget(len(sizes), cores, synapses, BYTES_PER_SYNAPSE * synapses)
 

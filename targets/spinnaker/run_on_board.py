@@ -25,10 +25,13 @@ def configure(folder, board):
     os.chdir(folder)
 
 
-def build(sim, mapping, tensors, spike_times):
+def build(sim, mapping, tensors, spike_times, every_step):
     """One population for every pair of ring-buffer shifts of a layer, so that each gets its own weight scale; returns them with their neurons."""
     source = sim.Population(mapping["inputs"], sim.SpikeSourceArray(spike_times=spike_times), label="input")
     parts = {"input": [(source, np.arange(mapping["inputs"]))]}
+    if any(projection["source"] == "always on" for projection in mapping["projections"]):  # biases
+        always = sim.Population(1, sim.SpikeSourceArray(spike_times=[every_step]), label="always on")
+        parts["always on"] = [(always, np.arange(1))]
     for layer in mapping["populations"]:
         shifts, member = np.unique(tensors[f"shifts.{layer['name']}"], axis=1, return_inverse=True)
         parts[layer["name"]] = []
@@ -86,11 +89,12 @@ def main():
     period = steps + mapping["steps_after"] + 200  # a pause between samples, until every current has decayed
     frames = events.reshape(len(events), steps, -1)
     spike_times = [[float(n * period + t) for n, t in zip(*np.nonzero(frames[:, :, pixel]))] for pixel in range(mapping["inputs"])]  # noqa: B905
+    every_step = [float(n * period + t) for n in range(len(events)) for t in range(steps)]
     configure(tempfile.mkdtemp(prefix="edgeattn-board-"), arguments.board)
     import pyNN.spiNNaker as sim
 
     sim.setup(timestep=1.0)
-    parts = build(sim, mapping, tensors, spike_times)
+    parts = build(sim, mapping, tensors, spike_times, every_step)
     connect(sim, mapping, tensors, parts)
     readout = parts[mapping["readout"]]
     for population, _ in readout:

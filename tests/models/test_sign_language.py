@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from edgeattn.models.fingerspelling import LETTERS, draw, letters
-from edgeattn.models.sign_language import REFERENCE, Leaky, SignNetwork, moving_digits, shaken
+from edgeattn.models.sign_language import REFERENCE, SignNetwork, moving_digits, shaken
+from edgeattn.models.spiking import Leaky
 from edgeattn.models.training import outputs
 
-SHIPPED = 90.5  # points on 1,200 letters of seed 3, by training with seed 0
+SHIPPED = 93.3  # points on 1,200 letters of seed 3, by training with seed 0
 
 
 def test_letters_repeat_with_their_seed_and_differ_without():
@@ -45,14 +46,15 @@ def test_moving_digits_are_binary_and_repeat():
 def test_the_network_is_its_equation_step_by_step():
     torch.manual_seed(0)
     network = SignNetwork()
+    layers = (network.conv1, network.fc1, network.readout)
     with torch.no_grad():
-        for synapses, _ in network.layers():
+        for synapses in layers:
             synapses.weight.mul_(4)
         events = torch.from_numpy(letters(4, 1).inputs["events"])
         membranes, counts = [torch.zeros(4, size) for size in (256, 512, 24)], torch.zeros(4, 24)
         for step in range(35):
             spikes = events[:, step, None].float()
-            for index, (synapses, _) in enumerate(network.layers()):
+            for index, synapses in enumerate(layers):
                 fired = (membranes[index] > 1).float()
                 membranes[index] = 0.92 * membranes[index] + synapses(spikes).flatten(1) - fired
                 spikes = (membranes[index] > 1).float()
