@@ -158,6 +158,15 @@ def stored_weights(weights: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray,
     return parts[0], parts[1]
 
 
+def _compact(weights: np.ndarray) -> np.ndarray | None:
+    """None for no synapse at all, the diagonal for one-to-one synapses, else the matrix."""
+    if not weights.any():
+        return None
+    if weights.shape[0] == weights.shape[1] and np.count_nonzero(weights) == np.count_nonzero(weights.diagonal()):
+        return weights.diagonal().copy()
+    return weights
+
+
 class Emulator:
     """Runs a `Board` on batches of input spikes; keeps no state between runs."""
 
@@ -166,7 +175,8 @@ class Emulator:
         self._constants = {population.name: Constants.of(population) for population in board.populations}
         shifts = {population.name: population.shifts for population in board.populations}
         # float64 holds these integers exactly, and its products run on BLAS.
-        self._weights = [stored_weights(projection.weights, shifts[projection.target]) for projection in board.projections]
+        stored = [stored_weights(projection.weights, shifts[projection.target]) for projection in board.projections]
+        self._weights = [tuple(_compact(part) for part in parts) for parts in stored]
 
     def run(self, spikes: np.ndarray) -> Run:
         """spikes: (samples, steps, inputs), 0 or 1. Raises InputError for another shape or values."""
@@ -196,10 +206,14 @@ class Emulator:
                 continue
             sent = trains[projection.source][:, step - projection.delay]
             active = np.flatnonzero(sent.any(0))
-            if len(active):
-                arrived = sent[:, active].astype(np.float64)
-                for receptor in (0, 1):
-                    sums[receptor] += arrived @ weights[receptor][active]
+            arrived = sent[:, active].astype(np.float64)
+            for receptor, part in enumerate(weights):
+                if part is None or not len(active):
+                    continue
+                if part.ndim == 1:
+                    sums[receptor] += sent * part
+                else:
+                    sums[receptor] += arrived @ part[active]
         return sums
 
 
