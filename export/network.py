@@ -168,11 +168,10 @@ class _Reader:
         for source in self.sources[name]:
             node = self.nodes[source]
             kind = type(node).__name__
-            if kind == "Input":
-                parts, offset = {"input": np.eye(_size(node))}, np.zeros(_size(node))
-            elif kind in SPIKING:
+            if kind in SPIKING:
                 self._neurons(source, above)
-                parts, offset = {source: np.eye(_size(node))}, np.zeros(_size(node))
+            if kind in ("Input", *SPIKING):
+                parts, offset = {"input" if kind == "Input" else source: np.eye(_size(node))}, np.zeros(_size(node))
             else:
                 if source in above:
                     raise InputError(f"node {source} lies on a loop: recurrent graphs are not mapped.")

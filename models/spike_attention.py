@@ -12,12 +12,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..runtime.manifest import TensorSpec
 from .fingerspelling import letters
 from .metrics import ACCURACY
 from .reference import Reference
 from .registry import weights_file
-from .sign_language import LETTERS, SIDE, train_on_letters
+from .sign_language import EVENTS, LETTERS, SIDE, train_on_letters
 from .spiking import Coincidence, Leaky, SpikingNetwork, Wire
 from .training import Progress
 
@@ -62,19 +61,14 @@ def train(seed: int = 0, epochs: int = 10, progress: Progress | None = None) -> 
     """The network trained on letters, and its accuracy on held-out ones."""
     torch.manual_seed(seed)
     module = SpikeAttention()
-    scales = {module.embed: 5.0, module.query: 4.0, module.key: 4.0, module.value: 4.0, module.attended: 2.0, module.skip: 2.0, module.readout: 2.0}
-    with torch.no_grad():  # the default scale would leave every neuron silent
-        for synapses, gain in scales.items():
-            synapses.weight.mul_(gain)
-    return train_on_letters(module, epochs, seed, progress)
+    gains = {module.embed: 5.0, module.query: 4.0, module.key: 4.0, module.value: 4.0, module.attended: 2.0, module.skip: 2.0, module.readout: 2.0}
+    return train_on_letters(module, gains, epochs, seed, progress)
 
 
 REFERENCE = Reference(
     name="spike_attention",
     build=SpikeAttention,
-    inputs=(
-        TensorSpec(name="events", shape=("batch", "steps", SIDE, SIDE), dtype="uint8", unit="spikes", preprocessing="1 ms event frames, 0 or 1"),
-    ),
+    inputs=(EVENTS,),
     outputs=("counts",),
     source="Spike-driven Transformer (NeurIPS 2023, arXiv 2307.01694), its self-attention on the network of arXiv 2605.06005's size",
     claim="attention by masks and additions only: no softmax, no multiplication; here on the board itself",

@@ -85,15 +85,17 @@ def counts_of(board, events):
     return Emulator(board).run(events).spikes[board.readout].sum(1)
 
 
-@pytest.mark.parametrize("module", [Small(), Small(bias=True), Gated()], ids=["chain", "bias", "coincidence and skip"])
-def test_the_emulated_board_gives_the_source_networks_spike_counts(module):
+@pytest.mark.parametrize(
+    ("module", "same"), [(Small(), 0.95), (Small(bias=True), 0.9), (Gated(), 0.95)], ids=["chain", "bias", "coincidence and skip"]
+)
+def test_the_emulated_board_gives_the_source_networks_spike_counts(module, same):
     events = random_events(200, seed=1)
     board = board_of(module, random_events(100))
     with torch.no_grad():
         expected = module(torch.from_numpy(events)).numpy()
     counts = counts_of(board, events)
-    assert expected.sum() > 400
-    assert (counts == expected).all(1).mean() > 0.9
+    assert expected.sum() > 500
+    assert (counts == expected).all(1).mean() > same
 
 
 def test_reset_by_subtraction_is_what_the_usual_mapping_loses():
