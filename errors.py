@@ -33,3 +33,8 @@ class MissingError(EdgeattnError):
     """Something needed is not installed or not reachable; the message says how to get it. Exit code 3."""
 
     exit_code = 3
+
+
+def first_line(error: Exception, limit: int = 300) -> str:
+    """What an exception says in its first line, at most `limit` characters; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:limit]

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..models.reference import Samples
 from ..runtime.manifest import TensorSpec
 
@@ -37,7 +37,7 @@ def read_samples(path: str | Path) -> Samples:
     except OSError as error:
         raise InputError(f"calibration data {file} cannot be read: {error.strerror or error}.") from None
     except (ValueError, SafetensorError, EOFError) as error:
-        raise InputError(f"calibration data {file} is no .npz or .safetensors file of plain arrays ({_first_line(error)}).") from None
+        raise InputError(f"calibration data {file} is no .npz or .safetensors file of plain arrays ({first_line(error, 200)}).") from None
     labels = arrays.pop(LABELS, None)
     _check(file, arrays, labels)
     return Samples(dict(arrays), labels)
@@ -120,7 +120,3 @@ def _check(file: Path, arrays: Mapping[str, np.ndarray], labels: np.ndarray | No
             raise InputError(f"{file}: array {name} holds {array[at]} at {at}: clean the data first.")
         if array.dtype.kind not in "fiub":
             raise InputError(f"{file}: array {name} has dtype {array.dtype}; inputs are floats, integers or booleans.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import InputError, MissingError
+from ..errors import InputError, MissingError, first_line
 from .network import STEP, Network, Reset, network_of, spike_counts
 
 RESETS = {0: "subtract", 1: "hold"}  # snnTorch's reset_mechanism_val; "zero" there also discards the input of the next step
@@ -72,8 +72,7 @@ def read_nir(path: Path, step: float = STEP, reset: Reset | None = None) -> NirM
     try:
         graph = nir.read(path, type_check=False)
     except Exception as error:  # h5py and nir raise whatever they meet in a broken file
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"{path} is no readable NIR file ({reason}).") from None
+        raise InputError(f"{path} is no readable NIR file ({first_line(error, 200)}).") from None
     return NirModule(graph, network_of(graph, step, reset))
 
 

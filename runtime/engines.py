@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import BundleError, EdgeattnError, MissingError
+from ..errors import BundleError, EdgeattnError, MissingError, first_line
 from .bundle import Bundle
 from .spiking import SpikingEngine
 
@@ -38,7 +38,7 @@ class OnnxRuntimeEngine:
         try:
             self._session = ort.InferenceSession(bundle.read(name), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own kinds, none documented
-            raise BundleError(f"{bundle.path / name} cannot be loaded by onnxruntime {ort.__version__}: {_first_line(error)}") from None
+            raise BundleError(f"{bundle.path / name} cannot be loaded by onnxruntime {ort.__version__}: {first_line(error)}") from None
         self.version = f"onnxruntime {ort.__version__}"
         self._names = [spec.name for spec in bundle.manifest.outputs]
         self._run = self._session.run
@@ -47,7 +47,7 @@ class OnnxRuntimeEngine:
         try:
             return self._run(self._names, inputs)  # type: ignore[no-any-return]
         except Exception as error:  # as above
-            raise EdgeattnError(f"onnxruntime stopped while running: {_first_line(error)}") from None
+            raise EdgeattnError(f"onnxruntime stopped while running: {first_line(error)}") from None
 
 
 BUILT_IN: dict[str, Callable[[Bundle, int], Engine]] = {"onnxruntime": OnnxRuntimeEngine, "spinnaker-emulator": SpikingEngine}
@@ -63,7 +63,3 @@ def open_engine(bundle: Bundle, threads: int) -> Engine:
             engine: Engine = point.load()(bundle, threads)
             return engine
     raise MissingError(f"bundle {bundle.path} needs engine {name!r}, which is not installed here: install the package that brings it.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
