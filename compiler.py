@@ -17,6 +17,7 @@ from .errors import InputError
 from .export.checkpoint import read
 from .export.data import read_samples
 from .export.network import STEP, Reset
+from .export.recordings import read_recordings
 from .quantize.recipe import Recipe
 from .runtime.machine import isa_flags
 from .runtime.manifest import Manifest
@@ -39,6 +40,8 @@ def compile(  # the public name: edgeattn.compile
     task: str | None = None,
     timestep: float = STEP,
     reset: Reset | None = None,
+    window: int = 35,
+    roi: int | None = None,
     trust: bool = False,
     allow_uncalibrated: bool = False,
     force: bool = False,
@@ -47,8 +50,9 @@ def compile(  # the public name: edgeattn.compile
     """Compiles a checkpoint for a device and writes the bundle.
 
     target: a device of devices.yaml or an alias; precision: fp32, int8, int8-dynamic, w8, w4, or auto (the fastest measured that passes);
-    calib: the user's data (.npz by input name, optionally `labels`), half of it kept for the gate; example: inputs where nothing else
-    gives them; dynamic: axes per input that may vary; timestep, reset: of a NIR graph, seconds a step and how its neurons reset (value,
+    calib: the user's data (.npz by input name, optionally `labels`), half of it kept for the gate; for spiking networks also a folder of event
+    recordings, one sub-folder a class: the first `window` ms of each and `roi` pixels about its salient place. example: inputs where nothing
+    else gives them; dynamic: axes per input that may vary; timestep, reset: of a NIR graph, seconds a step and how its neurons reset (value,
     subtract or hold) where it does not say. allow_uncalibrated: quantise on generated inputs. force: write a bundle that misses its gate.
     Raises InputError for wrong use, GateFailed where no candidate passes and `force` is not set; nothing is written then.
     """
@@ -56,11 +60,15 @@ def compile(  # the public name: edgeattn.compile
     device, note = find_device(target, isa_flags())
     backend = find_target(device.target)
     say("reading the checkpoint")
-    user = None if calib is None else read_samples(calib)
+    folder = calib is not None and Path(calib).is_dir()
+    user = None if calib is None or folder else read_samples(calib)
     reference = read(checkpoint, model, trust, first_samples(user) if user is not None else example, task, timestep=timestep, reset=reset)
     path = Path(output) if output is not None else Path(f"{reference.name}-{device.name}.edge")
     if backend.form != "nir" and reference.targets == ("spinnaker",):
         raise InputError(f"{reference.name} is a network of spiking neurons: compile it with --target spinnaker.")
+    if folder:
+        say("reading the recordings")
+        user = read_recordings(Path(str(calib)), reference.inputs[0], window, roi)
     data = data_of(reference, user, example)
     request = Request(with_metric(reference, data), device, data, Path(checkpoint), path, force, say)
     if backend.form == "nir":

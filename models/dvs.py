@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-EVENT = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])  # t: us, p: 1 brighter, 0 darker
+from ..runtime.events import EVENT
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def letters(count: int, seed: int, steps: int = STEPS, batch: int = 100) -> Samp
 def recordings(count: int, seed: int, size: tuple[int, int] = (SIDE, SIDE), steps: int = STEPS) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """(event arrays, labels (count,), centres (count, 2)): the same hands before a sensor of `size` (height, width), 48 x 48 to 346 x 260.
 
-    Each event array has the fields of `dvs.EVENT`, t in us. On sensors larger than 48 pixels the hand keeps to about 48 of them and lies
+    Each event array has the fields of `runtime.events.EVENT`, t in us. On sensors larger than 48 pixels the hand keeps to about 48 of them and lies
     anywhere; centres are (y, x) of its palm in the middle of the recording.
     """
     random = np.random.default_rng(seed)

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import InputError
 from .bundle import Bundle
 from .engines import open_engine
+from .events import batched
 from .manifest import TensorSpec
 
 
@@ -40,20 +41,41 @@ class Session:
         self._outputs = [spec.name for spec in self.manifest.outputs]
         self._checks = [_InputCheck(spec) for spec in self.manifest.inputs]
         self._names = {spec.name for spec in self.manifest.inputs}
+        self._trains = getattr(self.engine, "trains", None)
+        self._events = [spec for spec in self.manifest.inputs if spec.shape[:2] == ("batch", "steps")] if self._trains else []
 
     def run(self, *args: np.ndarray, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """One inference: arrays by input name (or in the manifest's order) in, arrays by output name out.
 
+        A spiking bundle takes batches of frames (n, steps, ...), and also one sample's frames (steps, ...) or its events, a structured array
+        with fields t (us), x, y, p; outputs then have no leading axis either.
         Raises InputError that names the input for a missing or unknown name, another shape or dtype, NaN or infinity.
         """
+        checked, single = self._checked(args, inputs)
+        outputs = self.engine.run(checked)
+        return dict(zip(self._outputs, [output[0] for output in outputs] if single else outputs, strict=True))
+
+    def trains(self, *args: np.ndarray, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Every population's spikes by name, (n, steps, neurons) uint8, of a spiking bundle; inputs and errors as in `run`."""
+        if self._trains is None:
+            raise InputError(f"bundle {self.bundle.path} runs on {self.engine.version}: it has no spikes to show.")
+        checked, single = self._checked(args, inputs)
+        found: dict[str, np.ndarray] = self._trains(checked)
+        return {name: train[0] for name, train in found.items()} if single else found
+
+    def _checked(self, args: tuple[np.ndarray, ...], inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], bool]:
+        """Inputs that keep the manifest's contract, and whether a batch axis had to be added."""
         if args:
             inputs = self._named(args, inputs)
         if inputs.keys() != self._names:
             raise InputError(self._wrong_names(inputs))
+        single = False
+        for spec in self._events:
+            inputs[spec.name], single = batched(inputs[spec.name], spec)
         sizes: dict[str, tuple[int, str]] = {}
         for check in self._checks:
             check(inputs[check.name], sizes)
-        return dict(zip(self._outputs, self.engine.run(inputs), strict=True))
+        return inputs, single
 
     def _named(self, args: tuple[np.ndarray, ...], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = [check.name for check in self._checks]

@@ -54,11 +54,12 @@ class SpikingEngine:
         self._input = bundle.manifest.inputs[0].name
 
     def run(self, inputs: Mapping[str, Any]) -> list[np.ndarray]:
-        return [self.counts(inputs[self._input])]
-
-    def counts(self, events: np.ndarray) -> np.ndarray:
         """Spikes of each readout neuron over the whole run, (batch, classes)."""
+        return [self.trains(inputs)[self.board.readout].sum(1, dtype=np.float32)]
+
+    def trains(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Every population's spikes, (batch, steps + steps_after, neurons)."""
+        events = inputs[self._input]
         if events.max(initial=0) > 1:
             raise InputError(f"{self._input} holds {events.max()}: event frames are 0 or 1; count several events of one pixel and step as one.")
-        trains = self._emulator.run(events.reshape(*events.shape[:2], -1)).spikes[self.board.readout]
-        return trains.sum(1, dtype=np.float32)
+        return self._emulator.run(events.reshape(*events.shape[:2], -1)).spikes
