@@ -124,7 +124,7 @@ class Constants:
     def of(cls, population: Population) -> Constants:
         """neuron_model_initialise and decay_and_init, for a time step of 1 ms."""
         tau_m = to_s1615(population.tau_m)
-        synapses = [_synapse(to_s1615(tau)) for tau in (population.tau_syn_e, population.tau_syn_i)]
+        synapses = [synapse_constants(tau) for tau in (population.tau_syn_e, population.tau_syn_i)]
         return cls(
             r_membrane=divide(tau_m, to_s1615(population.cm)),
             exp_tc=round(math.exp(-divide(ONE, tau_m) / ONE) * ONE),
@@ -137,8 +137,9 @@ class Constants:
         )
 
 
-def _synapse(tau: int) -> tuple[int, int]:
-    """(decay, init) as u0.32: exp(-dt/tau), and tau/dt (1 - exp(-dt/tau))."""
+def synapse_constants(tau_ms: float) -> tuple[int, int]:
+    """(decay, init) as u0.32: exp(-dt/tau), and tau/dt (1 - exp(-dt/tau)), of which each weight is multiplied by the latter."""
+    tau = to_s1615(tau_ms)
     decay = min(round(math.exp(-divide(ONE, tau) / ONE) * 2**32), 2**32 - 1)
     init = ((2**32 - 1 - decay) * tau) >> 15
     return decay, init & 0xFFFFFFFF

@@ -26,7 +26,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...export.network import Network, Neurons, simulate
-from ...runtime.emulator import ALWAYS, ONE, Board, Constants, Population, Projection, stored_weights
+from ...runtime.emulator import ALWAYS, ONE, Board, Population, Projection, stored_weights, synapse_constants, to_s1615
 
 MEMORYLESS = 0.05  # ms: exp(-1 / 0.05) is below the smallest s16.15
 SLOWEST = 32000.0  # ms, for neurons that do not leak: dt/tau is one unit of s16.15, the smallest the board can take
@@ -103,8 +103,9 @@ def _population(neurons: Neurons, measured: Ranges) -> tuple[Population, float]:
         return _membrane(neurons)
     theta = _theta(neurons, measured)
     tau = MEMORYLESS if neurons.memoryless else _time_constant(neurons.beta)
-    plain = _plain(neurons, (MEMORYLESS, tau, 0.0), theta, 0.0)
-    return plain, theta / neurons.threshold / (Constants.of(plain).inits[0] / 2**32)
+    # The weight that takes theta off is then exact, however coarse its receptor's units are.
+    plain = _plain(neurons, (MEMORYLESS, tau, 0.0), theta * _init(tau), 0.0)
+    return plain, theta / neurons.threshold
 
 
 def _membrane(neurons: Neurons) -> tuple[Population, float]:
@@ -116,14 +117,19 @@ def _membrane(neurons: Neurons) -> tuple[Population, float]:
         MEMBRANE_THETA,
         MEMBRANE_THETA * neurons.value / neurons.threshold,
     )
-    return plain, MEMBRANE_THETA / neurons.threshold / (Constants.of(plain).inits[0] / 2**32) / (1 - beta)
+    return plain, MEMBRANE_THETA / neurons.threshold / _init(plain.tau_syn_e) / (1 - beta)
+
+
+def _init(tau: float) -> float:
+    """What of a weight reaches the current at once."""
+    return synapse_constants(tau)[1] / 2**32
 
 
 def _plain(neurons: Neurons, times: tuple[float, float, float], theta: float, reset: float) -> Population:
     """times: tau_m (and cm, so that R = 1), tau_syn, tau_refrac."""
     tau_m, tau, refractory = times
     shifts = np.zeros((2, neurons.size), np.int64)
-    return Population(neurons.name, neurons.size, tau_m, tau_m, tau, tau, 0.0, reset, theta + 1 / ONE, refractory, shifts)
+    return Population(neurons.name, neurons.size, tau_m, tau_m, tau, tau, 0.0, reset, (to_s1615(theta) + 1) / ONE, refractory, shifts)
 
 
 def _time_constant(leak: float) -> float:
