@@ -92,7 +92,8 @@ def compile_spiking(
         )
     candidates = [replace(candidate, chosen=candidate is best) for candidate in candidates]
     request.progress("packaging")
-    artifact = target.package(network, best.board, device)
+    trains = Emulator(best.board).run(_flat(data.held_out.inputs[name][:GOLDEN])).spikes
+    artifact = target.package(network, best.board, device, trains)
     golden = _golden(name, data, expected, best.counts)
     manifest = _manifest(request, best, artifact, expected, tolerance, golden)
     files = {**artifact.files, "network.nir": _nir_bytes(graph), "golden.safetensors": pack_golden(golden)}

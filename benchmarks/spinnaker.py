@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import edgeattn
-from edgeattn.models.sign_language import moving_digits
+from edgeattn.models.fingerspelling import letters
 from edgeattn.runtime.machine import machine
 
 
@@ -24,7 +24,7 @@ def main(checkpoints: list[str]) -> None:
         for checkpoint in checkpoints:
             for candidate in edgeattn.compile(checkpoint, "spinnaker", output=bundle).to_json()["candidates"]:
                 print(f"| {Path(checkpoint).stem} | {candidate['name']} | {candidate['agreement']:.1%} | {candidate['identical']:.1%} |")
-        session, events = edgeattn.load(bundle), moving_digits(20, seed=5)
+        session, events = edgeattn.load(bundle), letters(20, seed=5).inputs["events"]
         times = []
         for sample in events:
             start = time.perf_counter()

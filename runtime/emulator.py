@@ -34,7 +34,7 @@ class Population:
     """IF_curr_exp neurons with PyNN's parameters: times in ms, potentials in mV, currents in nA, cm in nF.
 
     shifts: (2, size) int, the ring-buffer shifts of the excitatory and the inhibitory receptor; a weight w is stored as
-    round(w 2^(15 - shift)). On the board neurons of one shift pair form one PyNN population.
+    round(w 2^(15 - shift)). On the board neurons of one shift pair form one PyNN population; per_core: how many of them share a core.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Population:
     v_thresh: float
     tau_refrac: float
     shifts: np.ndarray
+    per_core: int = 256
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Board:
     """A mapped network: an input of `inputs` spike sources called "input", populations in order, and who is read out.
 
     steps_after: how many steps the run goes on after the last input, one per layer, so that no spike falls out of the window.
+    input_parts: cores that the spike sources are dealt out over; time_scale: ms of wall clock a step takes, 1 being real time.
     """
 
     inputs: int
@@ -72,6 +74,8 @@ class Board:
     projections: tuple[Projection, ...]
     readout: str
     steps_after: int
+    input_parts: int = 1
+    time_scale: int = 1
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,8 @@ class SpikingTarget(Target, Protocol):
     def variants(self, graph: Network, device: Device, events: np.ndarray) -> dict[str, Board]:
         """Mappings by name; `events` (samples, steps, inputs) show the ranges that scales are chosen from."""
 
-    def package(self, graph: Network, board: Board, device: Device) -> Artifact:
-        """The files of one mapping."""
+    def package(self, graph: Network, board: Board, device: Device, trains: dict[str, np.ndarray]) -> Artifact:
+        """The files of one mapping. trains: emulated spikes of the golden samples, by population."""
 
 
 def find_target(name: str) -> Any:

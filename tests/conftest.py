@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker a core: more threads would wait for each other, six times as long
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(TESTS / "systems"))  # users' own modules, as `--model sentence_encoder:build` finds them
 
 from edgeattn.models.registry import weights_file  # noqa: E402

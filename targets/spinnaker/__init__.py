@@ -11,9 +11,11 @@ from ...devices import Device
 from ...export.network import Network
 from ...runtime.emulator import Board
 from ...runtime.manifest import Check, IntegerLayers
-from ...runtime.spiking import MAPPING, pack_board
+from ...runtime.spiking import MAPPING, TRAINS, pack_board, pack_trains
 from ..target import Artifact, Finding
 from .budget import check_budget
+from .energy import activity_of, energy_of
+from .load import spread
 from .lower import lower_network, lower_to_membrane, measure
 from .published import lower_as_published
 
@@ -44,25 +46,30 @@ class SpinnakerTarget:
             SYNAPSE: lower_network(graph, ranges, grouped=False),
             BY_NEURON: lower_network(graph, ranges),
         }
+        trains = {"input": events, **{name: measured.fired for name, measured in ranges.items()}}
+        boards = {name: spread(board, trains) for name, board in boards.items()}
         for board in boards.values():
             check_budget(board, device)
         return boards
 
-    def package(self, graph: Network, board: Board, device: Device) -> Artifact:
-        """The mapping with its weights, and the script that runs it on a board."""
-        budget = check_budget(board, device)
+    def package(self, graph: Network, board: Board, device: Device, trains: dict[str, np.ndarray]) -> Artifact:
+        """The mapping with its weights, and the script that runs it on a board. trains: emulated spikes of some samples, by population."""
+        budget, activity = check_budget(board, device), activity_of(board, trains)
         detail = (
-            f"estimate: {budget.cores} cores for {budget.populations} populations, {budget.synapses:,} synapses in {budget.synapse_bytes:,} bytes"
+            f"estimate: {budget.cores} cores for {budget.populations} populations, {budget.synapses:,} synapses, {budget.sdram:,} bytes of SDRAM, "
+            f"{budget.entries} routing entries"
         )
+        slower = () if board.time_scale == 1 else (f"this network is too busy for real time: the script runs it {board.time_scale} times slower",)
         layers = {population.name: "s16.15" for population in board.populations}
         return Artifact(
             engine="spinnaker-emulator",
             main=MAPPING,
-            files={**pack_board(board), "device/run_on_board.py": SCRIPT.read_bytes()},
+            files={**pack_board(board), TRAINS: pack_trains(trains[board.readout]), "device/run_on_board.py": SCRIPT.read_bytes()},
             layers=layers,
             integer_layers=IntegerLayers(quantised=len(layers), integer_in_engine=len(layers)),
-            checks=(Check(name="budget", ok=True, detail=detail),),
+            checks=(Check(name="budget", ok=True, detail=detail), Check(name="energy", ok=True, detail=energy_of(board, budget, activity))),
             left_to_device=(
+                *slower,
                 "packets that arrive late or are dropped, and exp() in its last bit: run device/run_on_board.py --board ADDRESS",
                 "latency and energy: only a board measures them",
             ),

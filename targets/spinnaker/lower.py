@@ -40,25 +40,28 @@ MEMBRANE_THETA = 2.0  # where the membrane integrates, currents are 1 / (1 - bet
 @dataclass(frozen=True)
 class Ranges:
     """What calibration showed of one population. current: largest |m| / threshold; sums: (2, neurons), the largest excitatory and inhibitory
-    sum of weights in one step."""
+    sum of weights in one step; fired: (samples, steps, neurons) bool."""
 
     current: float
     sums: np.ndarray
+    fired: np.ndarray
 
 
 def measure(network: Network, spikes: np.ndarray) -> dict[str, Ranges]:
     """Runs the source network on (samples, steps, inputs) and keeps each population's ranges, worst over samples and steps."""
-    current, sums = {}, {}
+    current, sums, fired = {}, {}, {}
     for neurons in network.neurons:
         # A single synapse must fit even where calibration never used it; the reset's is one of them.
         rows = np.concatenate([synapses.weights for synapses in neurons.inputs] + [neurons.bias[None]])
         inhibitory = np.maximum(-rows, 0).max(0)
         sums[neurons.name] = np.stack([np.maximum(rows, 0).max(0), np.maximum(inhibitory, neurons.threshold * (neurons.reset == "subtract"))])
         current[neurons.name] = 0.0
+        fired[neurons.name] = np.zeros((*spikes.shape[:2], neurons.size), bool)
     for seen in simulate(network, spikes):
         sums[seen.name] = np.maximum(sums[seen.name], [part.max(0) for part in seen.arrived])
         current[seen.name] = max(current[seen.name], float(np.abs(seen.membrane).max()))
-    return {neurons.name: Ranges(current[neurons.name] / neurons.threshold, sums[neurons.name]) for neurons in network.neurons}
+        fired[seen.name][:, seen.step] = seen.fired
+    return {neurons.name: Ranges(current[neurons.name] / neurons.threshold, sums[neurons.name], fired[neurons.name]) for neurons in network.neurons}
 
 
 def lower_network(network: Network, ranges: dict[str, Ranges], grouped: bool = True) -> Board:

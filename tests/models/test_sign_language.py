@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edgeattn.models.fingerspelling import LETTERS, draw, letters
-from edgeattn.models.sign_language import REFERENCE, SignNetwork, moving_digits, shaken
+from edgeattn.models.sign_language import REFERENCE, SignNetwork, shaken
 from edgeattn.models.spiking import Leaky
 from edgeattn.models.training import outputs
 
@@ -37,10 +37,6 @@ def test_straight_fingers_reach_higher_than_a_fist():
 
 def test_a_hand_that_moves_fires_more_than_noise():
     assert letters(20, 1).inputs["events"].mean() > 10 * 0.002
-
-
-def test_moving_digits_are_binary_and_repeat():
-    np.testing.assert_array_equal(moving_digits(3, 1), moving_digits(3, 1))
 
 
 def test_the_network_is_its_equation_step_by_step():

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,8 +13,7 @@ from torch import nn
 import edgeattn
 from edgeattn.devices import find_device
 from edgeattn.errors import InputError
-from edgeattn.models.reference import Samples
-from edgeattn.models.sign_language import REFERENCE, SignNetwork, moving_digits
+from edgeattn.models.sign_language import SignNetwork
 from edgeattn.models.spiking import Coincidence, Leaky, SpikingNetwork, Wire
 from edgeattn.runtime.emulator import Emulator
 
@@ -28,7 +22,6 @@ nir = pytest.importorskip("nir", reason="spiking targets need nir: pip install '
 from edgeattn.export.network import network_of, spike_counts  # noqa: E402
 from edgeattn.export.nir import read_nir, to_nir  # noqa: E402
 from edgeattn.targets.spinnaker import TARGET  # noqa: E402
-from edgeattn.targets.spinnaker.budget import budget_of, check_budget  # noqa: E402
 from edgeattn.targets.spinnaker.lower import lower_network, lower_to_membrane, measure  # noqa: E402
 
 PAPER = Path(__file__).parents[3] / "shared" / "checkpoints" / "sign-language"
@@ -274,81 +267,3 @@ def test_a_truncated_nir_file_is_refused(tmp_path):
     (tmp_path / "n.nir").write_bytes((tmp_path / "n.nir").read_bytes()[:900])
     with pytest.raises(InputError, match="no readable NIR file"):
         read_nir(tmp_path / "n.nir")
-
-
-def test_a_network_that_exceeds_the_board_is_refused():
-    board = board_of(Small(hidden=20000), random_events(4))
-    with pytest.raises(InputError, match=r"needs about \d+ cores, spinnaker-3 has 64"):
-        check_budget(board, find_device("spinnaker-3")[0])
-
-
-@pytest.fixture(scope="module")
-def sign_bundle(tmp_path_factory):
-    """The sign network with random weights, compiled by force if it misses the gate: what matters here is the bundle."""
-    torch.manual_seed(0)
-    module = SignNetwork()
-    with torch.no_grad():
-        for synapses in (module.conv1, module.fc1, module.readout):
-            synapses.weight.mul_(3)
-    folder = tmp_path_factory.mktemp("sign")
-    torch.save({"model_state_dict": module.state_dict()}, folder / "sign.pt")
-    np.savez(folder / "events.npz", events=moving_digits(60, seed=4))
-    return edgeattn.compile(folder / "sign.pt", "spinnaker", calib=folder / "events.npz", output=folder / "sign.edge", force=True).bundle
-
-
-def test_a_spiking_bundle_verifies_without_torch_or_nir(sign_bundle):
-    code = "import sys, edgeattn; r = edgeattn.verify(sys.argv[1]); print(r.checks); assert 'torch' not in sys.modules and 'nir' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code, str(sign_bundle)], check=True)
-    checks = {check.name: check.ok for check in edgeattn.verify(sign_bundle).checks}
-    assert checks["golden vectors"]
-    assert checks["integrity"]
-
-
-def test_the_kept_nir_graph_is_the_network(sign_bundle):
-    graph = nir.read(sign_bundle / "network.nir")
-    assert [type(node).__name__ for node in graph.nodes.values()].count("LIF") == 3
-
-
-def test_events_that_are_no_spikes_are_refused(sign_bundle):
-    session = edgeattn.load(sign_bundle)
-    with pytest.raises(InputError, match="events holds 3"):
-        session.run(events=np.full((1, 35, 48, 48), 3, np.uint8))
-    with pytest.raises(InputError, match="events has shape"):
-        session.run(events=np.zeros((1, 35, 40, 48), np.uint8))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_papers_checkpoints_lose_less_than_one_point(name, tmp_path):
-    checkpoint = PAPER / f"{name}_model.pt"
-    if not checkpoint.is_file():
-        pytest.skip("the paper's weights are not here; they carry no licence and are never copied into the project")
-    held_out = Samples({"events": moving_digits(1000, seed=2)})
-    assert len(REFERENCE.evaluation()) == len(held_out)
-    plain = edgeattn.compile(checkpoint, "spinnaker", output=tmp_path / "b.edge").to_json()
-    agreement = {candidate["name"]: candidate["agreement"] for candidate in plain["candidates"]}
-    assert plain["parity"]["agreement"] >= 0.99
-    assert agreement["membrane, hard reset"] < 0.8, "the usual mapping is the rung to beat"
-
-
-@pytest.mark.slow
-def test_the_virtual_board_maps_the_bundle_as_estimated(sign_bundle, tmp_path):
-    if importlib.util.find_spec("spynnaker") is None:
-        pytest.skip("mapping needs sPyNNaker: pip install 'edgeattn[spinnaker]'")
-    script = sign_bundle / "device" / "run_on_board.py"
-    result = subprocess.run(
-        [sys.executable, script, "--virtual", "--samples", "2"], capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ}
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    line = next(line for line in result.stdout.splitlines() if line.startswith('{"mapped"'))
-    from edgeattn.runtime.bundle import Bundle
-    from edgeattn.runtime.spiking import unpack_board
-
-    bundle = Bundle.open(sign_bundle)
-    estimate = budget_of(unpack_board(bundle.read("mapping.json"), bundle.read("weights.safetensors")))
-    assert json.loads(line)["mapped"]["cores"] == pytest.approx(estimate.cores, rel=0.1)
-
-
-def test_the_target_says_what_only_a_board_can_settle(sign_bundle):
-    manifest = edgeattn.load(sign_bundle).manifest
-    assert any("run_on_board.py" in left for left in manifest.left_to_device)
-    assert TARGET.form == "nir"
