@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from .evidence import evidence_files
 from .export.network import network_of
 from .export.nir import NirModule, to_nir
 from .export.trace import run_module
+from .plots import ladder
 from .quantize.gate import Verdict, judge
 from .runtime.bundle import write_bundle
 from .runtime.emulator import Board, Emulator
@@ -97,7 +99,7 @@ def compile_spiking(
     golden = _golden(name, data, expected, best.counts)
     manifest = _manifest(request, best, artifact, expected, tolerance, golden)
     files = {**artifact.files, "network.nir": _nir_bytes(graph), "golden.safetensors": pack_golden(golden)}
-    written = write_bundle(request.output, manifest, files, evidence_files(candidates, (), findings, artifact))
+    written = write_bundle(request.output, manifest, files, {**evidence_files(candidates, (), findings, artifact), **_ladder(candidates)})
     return written, tuple(candidates), tuple(findings)
 
 
@@ -109,6 +111,15 @@ def _emulate(board: Board, events: np.ndarray) -> tuple[np.ndarray, int]:
         counts.append(run.spikes[board.readout].sum(1, dtype=np.float32))
         saturated += sum(run.saturated.values())
     return np.concatenate(counts), saturated
+
+
+def _ladder(candidates: Sequence[SpikingCandidate]) -> dict[str, bytes]:
+    """ladder.md and ladder.svg: every mapping on the same samples."""
+    rows = ["| mapping | same class | all spike counts equal | ring buffers full |", "| --- | --- | --- | --- |"]
+    shares = [candidate.verdict.parity.agreement or 0.0 for candidate in candidates]
+    for candidate, share in zip(candidates, shares, strict=True):
+        rows.append(f"| {candidate.name}{', chosen' * candidate.chosen} | {share:.1%} | {candidate.identical:.1%} | {candidate.saturated:,} |")
+    return {"ladder.md": ("\n".join(rows) + "\n").encode(), "ladder.svg": ladder([c.name for c in candidates], {"": shares}, AGREEMENT)}
 
 
 def _flat(events: np.ndarray) -> np.ndarray:
