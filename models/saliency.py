@@ -17,6 +17,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from torch.nn import functional
 
 from ..runtime.events import frames
@@ -58,7 +59,7 @@ def _spikes(seen: torch.Tensor) -> torch.Tensor:
     steps, height, width = seen.shape
     kernels = filters()
     side = kernels.shape[1]
-    size = (height + side - 1, width + side - 1)
+    size = (next_fast_len(height + side - 1), next_fast_len(width + side - 1))
     spectrum = torch.fft.rfft2(kernels.flip(1, 2), s=size)
     membrane, count = torch.zeros(ANGLES, height, width), torch.zeros(height, width)
     start, leak = side // 2, math.exp(-1 / TAU)

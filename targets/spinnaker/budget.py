@@ -55,10 +55,12 @@ def budget_of(board: Board) -> Budget:
 
 def _entries(board: Board, cores: dict[str, list[np.ndarray]]) -> int:
     """Entries of the fullest routing table. Cores are placed in the order of the signal; spikes go to the cores that have synapses for them, and
-    cores of one population whose spikes leave a router the same way share an entry. Chips that are only passed through need none."""
+    cores of one population whose spikes leave a router the same way share an entry."""
     first = dict(zip(cores, np.cumsum([0] + [len(of) for of in cores.values()]), strict=False))
+    member = {population.name: membership(population) for population in board.populations}
+    member |= {"input": np.arange(board.inputs) % board.input_parts, ALWAYS: np.zeros(1, int)}
     count = sum(len(of) for of in cores.values())
-    chip = (np.arange(count) + 1) // CORES_PER_CHIP  # the first one carries one more of the tools' cores
+    chip = _chips(board, cores, member)
     reached = np.zeros((count, count), bool)
     for projection in board.projections:
         before, after = cores[projection.source], cores[projection.target]
@@ -66,16 +68,30 @@ def _entries(board: Board, cores: dict[str, list[np.ndarray]]) -> int:
         pairs = np.add.reduceat(rows[:, np.concatenate(after)], _starts(after), axis=1) > 0
         top, left = first[projection.source], first[projection.target]
         reached[top : top + len(before), left : left + len(after)] |= pairs
-    member = {population.name: membership(population) for population in board.populations}
-    member |= {"input": np.arange(board.inputs) % board.input_parts, ALWAYS: np.zeros(1, int)}
-    routes: set[tuple[int, str, int, bytes]] = set()
+    routes: set[tuple[int, str, int, tuple[int, ...], bytes]] = set()
     for name, of in cores.items():
         for core, neurons in enumerate(of, first[name]):
-            for where in {int(chip[core]), *chip[reached[core]].tolist()}:
-                # At home a route also says which chips it leaves for.
-                way = reached[core] if where == chip[core] else reached[core] & (chip == where)
-                routes.add((where, name, member[name][neurons[0]], way.tobytes()))
+            home, targets = int(chip[core]), set(chip[reached[core]].tolist())
+            abroad = targets - {home, 0}
+            through = {0} if abroad and home else set()  # neighbours of the first chip reach each other across it
+            for where in {home} | targets | through:
+                onward = tuple(sorted(targets - {where} if where == home else abroad if where == 0 else ()))
+                routes.add((where, name, member[name][neurons[0]], onward, (reached[core] & (chip == where)).tobytes()))
     return int(max(np.bincount([route[0] for route in routes])))
+
+
+def _chips(board: Board, cores: dict[str, list[np.ndarray]], member: dict[str, np.ndarray]) -> np.ndarray:
+    """The chip of each core, as sPyNNaker's placer fills them: in order, and on to a fresh chip after a population that did not fit on one."""
+    populations = [(name, int(member[name][neurons[0]])) for name, of in cores.items() for neurons in of]
+    chips: list[int] = []
+    chip, used = 0, 1  # the first one carries one more of the tools' cores
+    for index, population in enumerate(populations):
+        fresh = index > 0 and population != populations[index - 1]
+        if used == CORES_PER_CHIP or (fresh and chips[-1] != chips[populations.index(populations[index - 1])]):
+            chip, used = chip + 1, 0
+        chips.append(chip)
+        used += 1
+    return np.array(chips)
 
 
 def _starts(cores: list[np.ndarray]) -> np.ndarray:
