@@ -38,6 +38,9 @@ def read_recording(path: Path) -> Recording:
         raise InputError(f"{path} is no recording that is known here ({', '.join(READERS)}).")
     try:
         columns, sensor = READERS[path.suffix](path)
+        missing = [name for name in EVENT.names or () if name not in columns]
+        if missing:
+            raise InputError(f"it lacks {', '.join(missing)}")
         events = np.empty(len(columns["t"]), EVENT)
         for name in EVENT.names or ():
             column = np.ravel(np.asarray(columns[name]))
@@ -133,7 +136,8 @@ def _npz(path: Path) -> Columns:
         (array,) = arrays.values()
         if array.dtype.names:
             return {name: array[name] for name in array.dtype.names}, None
-    return arrays, None
+    sensor = arrays.pop("sensor", None)
+    return arrays, None if sensor is None else (int(sensor[0]), int(sensor[1]))
 
 
 READERS: dict[str, Callable[[Path], Columns]] = {".aedat4": _aedat4, ".mat": _mat, ".bin": _bin, ".npz": _npz}

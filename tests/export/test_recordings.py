@@ -83,6 +83,15 @@ def test_an_npz_file_gives_its_events_in_the_order_of_time(tmp_path, packed):
     np.testing.assert_array_equal(read_recording(tmp_path / "a.npz").events["t"], events["t"])
 
 
+def test_an_npz_file_may_say_its_sensor_and_must_hold_all_fields(tmp_path):
+    events = small()
+    np.savez(tmp_path / "a.npz", sensor=[180, 240], **{name: events[name] for name in EVENT.names})
+    assert read_recording(tmp_path / "a.npz").sensor == (180, 240)
+    np.savez(tmp_path / "b.npz", t=events["t"], x=events["x"], y=events["y"])
+    with pytest.raises(InputError, match="b.npz.*it lacks p"):
+        read_recording(tmp_path / "b.npz")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
