@@ -18,7 +18,7 @@ from .export.graph import to_graph
 from .export.host import host_session
 from .export.trace import Program, trace
 from .quantize.gate import default_tolerance
-from .quantize.recipe import Precision, Recipe
+from .quantize.recipe import Recipe
 from .runtime.bundle import write_bundle
 from .runtime.golden import Golden, pack_golden
 from .runtime.manifest import SCHEMA_VERSION, Check, Manifest, TensorSpec, Tolerance
@@ -41,6 +41,7 @@ def compile_dense(
     Raises InputError for wrong use and what the target cannot run, GateFailed where no candidate passes and the request is not forced.
     """
     reference, device, data = request.reference, request.device, request.data
+    _demand_precision(target, device, precision)
     auto = precision == "auto"
     chosen_recipe = recipe or _recipe(target, device, AUTO[0] if auto else precision)
     _demand_calibration(data, chosen_recipe, allow_uncalibrated)
@@ -102,6 +103,13 @@ def _manifest(
     )
 
 
+def _demand_precision(target: DenseTarget, device: Device, precision: str) -> None:
+    if precision not in target.precisions:
+        raise InputError(f"--precision {precision!r} is not one of {', '.join(target.precisions)}, which target {target.name} takes.")
+    if precision == "int8" and "int8" not in device.formats:
+        raise InputError(f"{device.name} has no int8, its formats are {', '.join(device.formats)}: use --precision fp32.")
+
+
 def _demand_calibration(data: Data, recipe: Recipe, allowed: bool) -> None:
     needs = recipe.default == "int8" or any(layer.precision == "int8" for layer in recipe.layers.values())
     if data.generated and needs and not allowed:
@@ -112,9 +120,6 @@ def _demand_calibration(data: Data, recipe: Recipe, allowed: bool) -> None:
 
 
 def _recipe(target: DenseTarget, device: Device, precision: str) -> Recipe:
-    known = Precision.__args__  # type: ignore[attr-defined]
-    if precision not in known:
-        raise InputError(f"--precision {precision!r} is not one of auto, {', '.join(known)}.")
     return msgspec.structs.replace(target.recipe(device), default=precision)
 
 

@@ -32,7 +32,8 @@ def show_compilation(value: dict[str, Any], console: Console) -> None:
     layers, metric = value["integer_layers"], value["parity"]["metric"]
     if metric:
         console.print(f"{metric['name']}: reference {number(metric['reference'])}, bundle {number(metric['artifact'])} {metric['unit']}")
-    console.print(f"integer layers: {layers['integer_in_engine']} in the engine of {layers['quantised']} quantised")
+    seen = layers["integer_in_engine"]
+    console.print(f"integer layers: {'left to the device' if seen is None else f'{seen} in the engine'} of {layers['quantised']} quantised")
     for warning in value["warnings"]:
         console.print(f"[yellow]note[/]: {escape(warning)}", soft_wrap=True)
     console.print(f"[bold]{value['bundle']}[/] ({value['precision']}, {value['device']}); next: edgeattn verify {value['bundle']}", soft_wrap=True)

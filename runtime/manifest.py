@@ -67,7 +67,7 @@ class IntegerLayers(_Record, frozen=True):
     """Layers that the recipe quantised, and how many of them the engine runs with an integer kernel."""
 
     quantised: int
-    integer_in_engine: int
+    integer_in_engine: int | None
 
 
 class Check(_Record, frozen=True):

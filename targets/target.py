@@ -58,7 +58,9 @@ class Target(Protocol):
 
 
 class DenseTarget(Target, Protocol):
-    """A target of dense networks: one lowering, precision by recipe."""
+    """A target of dense networks: one lowering, precision by recipe. precisions: what `--precision` may ask for, narrowest first."""
+
+    precisions: tuple[str, ...]
 
     def recipe(self, device: Device) -> Recipe:
         """How networks are quantised for this device unless the user says otherwise."""

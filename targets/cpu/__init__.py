@@ -12,6 +12,7 @@ from ...export.passes.linear_as_matmul import LAYER
 from ...quantize.insert import PRECISION
 from ...quantize.recipe import Recipe
 from ...runtime.manifest import Check, IntegerLayers
+from ..graphs import without_metadata
 from ..target import Artifact, Finding
 from .check import check
 from .lower import lower
@@ -23,6 +24,7 @@ class CpuTarget:
 
     name = "cpu"
     form: Literal["onnx", "nir"] = "onnx"
+    precisions = ("auto", "w4", "w8", "int8", "int8-dynamic", "fp32")
 
     def recipe(self, device: Device) -> Recipe:
         """Activations with a zero point cost nothing here and use the range of one-sided activations fully."""
@@ -52,13 +54,6 @@ class CpuTarget:
             checks=(Check(name="engine graph read back", ok=not floating, detail=f"{counted}"),),
             warnings=warnings,
         )
-
-
-def without_metadata(model: ir.Model) -> ir.Model:
-    """A copy without the compiler's notes, which a device has no use for."""
-    copy = model.clone()
-    ir.passes.common.ClearMetadataAndDocStringPass()(copy)
-    return copy
 
 
 TARGET = CpuTarget()

@@ -8,10 +8,12 @@ from onnxscript import rewriter
 from onnxscript.optimizer import _constant_folding as folding
 
 from ...devices import Device
+from ..opset import LowerOpset
 from .passes.integer_linear import MICROSOFT, IntegerLinear
 from .passes.multi_head_attention import MultiHeadAttention
-from .passes.opset import LowerOpset
 from .passes.select_before_transpose import SelectBeforeTranspose
+
+OLDEST = 20  # opset: the first with Gelu; ONNX Runtime 1.17 and later read it
 
 
 def lower(graph: ir.Model, device: Device) -> ir.Model:
@@ -34,7 +36,7 @@ def lower(graph: ir.Model, device: Device) -> ir.Model:
         common.DeduplicateInitializersPass(),
         common.RemoveUnusedNodesPass(),
         common.NameFixPass(),
-        LowerOpset(),
+        LowerOpset(OLDEST),
     )(model)
     if any(node.domain == MICROSOFT for node in model.graph):
         model.opset_imports[MICROSOFT] = 1

@@ -1,0 +1,29 @@
+"""New nodes between old ones, with names, types and the layer they belong to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+
+class Emitter:
+    """Makes the nodes that stand in for one node, then puts them in its place."""
+
+    def __init__(self, graph: ir.Graph, replaced: ir.Node) -> None:
+        self.graph, self.replaced, self.nodes = graph, replaced, []  # type: ignore[var-annotated]
+
+    def __call__(self, kind: str, *inputs: ir.Value, like: ir.Value, shape: Any = None, **attributes: Any) -> ir.Value:
+        """The output of a new node; its type is that of `like`, its shape too unless given."""
+        node = ir.node(kind, list(inputs), attributes, name=f"{self.replaced.name}/{kind}_{len(self.nodes)}")
+        node.metadata_props.update(self.replaced.metadata_props)
+        output = node.outputs[0]
+        output.name, output.dtype, output.shape = node.name, like.dtype, like.shape if shape is None else ir.Shape(shape)
+        self.nodes.append(node)
+        return output
+
+    def finish(self, result: ir.Value) -> None:
+        """`result` takes the place of the replaced node's first output."""
+        old = self.replaced.outputs[0]
+        result.name, result.shape, result.dtype = old.name, old.shape, old.dtype
+        ir.convenience.replace_nodes_and_values(self.graph, self.replaced, [self.replaced], self.nodes, [old], [result])

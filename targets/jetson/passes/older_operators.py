@@ -1,0 +1,64 @@
+"""Operators that an older opset has not, in terms of those it has."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from ....export.passes.constants import constant
+from .emit import Emitter
+
+SINCE = {"Gelu": 20, "LayerNormalization": 17}  # the opset that brought the operator
+
+
+class OlderOperators(ir.passes.InPlacePass):
+    """Gelu(x) becomes x (1 + erf(x / sqrt 2)) / 2, or its tanh form;   LayerNormalization(x) becomes (x - mean) / sqrt(variance + epsilon) w + b.
+
+    Each only where the opset wanted is older than the operator.
+    Left alone: LayerNormalization that also gives its mean or deviation.
+    """
+
+    def __init__(self, opset: int) -> None:
+        self.opset = opset
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        rewrite = {"Gelu": _gelu, "LayerNormalization": _layer_normalization}
+        found = [n for n in model.graph if n.domain == "" and self.opset < SINCE.get(n.op_type, 0) and not any(o.uses() for o in n.outputs[1:])]
+        for node in found:
+            rewrite[node.op_type](model.graph, node)
+        return ir.passes.PassResult(model, bool(found))
+
+
+def _scalar(graph: ir.Graph, value: float) -> ir.Value:
+    return constant(graph, f"scalar.{value:.9g}", np.array(value, np.float32))
+
+
+def _gelu(graph: ir.Graph, node: ir.Node) -> None:
+    x = node.inputs[0]
+    assert x is not None
+    emit = Emitter(graph, node)
+    if "approximate" in node.attributes and node.attributes["approximate"].as_string() == "tanh":
+        cube = emit("Mul", emit("Mul", x, x, like=x), x, like=x)
+        inner = emit("Add", x, emit("Mul", cube, _scalar(graph, 0.044715), like=x), like=x)
+        curve = emit("Tanh", emit("Mul", inner, _scalar(graph, math.sqrt(2 / math.pi)), like=x), like=x)
+    else:
+        curve = emit("Erf", emit("Mul", x, _scalar(graph, math.sqrt(0.5)), like=x), like=x)
+    half = emit("Mul", emit("Add", curve, _scalar(graph, 1.0), like=x), _scalar(graph, 0.5), like=x)
+    emit.finish(emit("Mul", x, half, like=x))
+
+
+def _layer_normalization(graph: ir.Graph, node: ir.Node) -> None:
+    x, weight = node.inputs[0], node.inputs[1]
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    assert x is not None and weight is not None and x.shape is not None
+    emit, rank = Emitter(graph, node), len(x.shape)
+    first = int(node.attributes["axis"].value) % rank if "axis" in node.attributes else rank - 1
+    axes, reduced = list(range(first, rank)), tuple(1 if axis >= first else dim for axis, dim in enumerate(x.shape))
+    epsilon = float(node.attributes["epsilon"].value) if "epsilon" in node.attributes else 1e-5
+    centred = emit("Sub", x, emit("ReduceMean", x, like=x, shape=reduced, axes=axes, keepdims=1), like=x)
+    variance = emit("ReduceMean", emit("Mul", centred, centred, like=x), like=x, shape=reduced, axes=axes, keepdims=1)
+    deviation = emit("Sqrt", emit("Add", variance, _scalar(graph, epsilon), like=variance), like=variance)
+    result = emit("Mul", emit("Div", centred, deviation, like=x), weight, like=x)
+    emit.finish(result if bias is None else emit("Add", result, bias, like=x))
