@@ -1,6 +1,7 @@
 """What TensorRT refuses, breaks or slows down, found on the host. One function a rule; `RULES` is the table.
 
-Evidence: "measured" means TensorRT-RTX 1.7.1 parsed or refused it here; versions are those of the JetPack lines in devices.yaml.
+Evidence: "measured" is what TensorRT-RTX 1.7.1 did with the rule's graph in tests/targets/test_jetson.py; versions are those of the JetPack
+lines in devices.yaml.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import onnx_ir as ir
 from ..opset import unknown
 from ..target import Finding
 from .jetpack import JetPack
-from .lower import ATTENTION
 from .passes.attention_as_matmul import convertible
 from .passes.finite_masks import is_endless_mask
 from .passes.older_operators import SINCE
@@ -130,17 +130,16 @@ def fourier(model: ir.Model, line: JetPack) -> Found:
 
 
 def control_flow(model: ir.Model, line: JetPack) -> Found:
-    """Scan is refused; Loop and If split the engine."""
-    for node in _nodes(model, "Scan", "SequenceMap", "Optional"):
-        yield str(node.name), f"TensorRT has no {node.op_type}: unroll it, or write it in chunks"
+    """Loops run their body step by step and split the engine."""
+    for node in _nodes(model, "Scan", "Loop", "If"):
+        yield str(node.name), f"{node.op_type} runs its body step by step; unroll it, or write it in chunks, if its length is known"
 
 
-def strings_and_doubles(model: ir.Model, line: JetPack) -> Found:
-    """float64 and strings have no kernels."""
+def doubles(model: ir.Model, line: JetPack) -> Found:
+    """float64 is narrowed to float32 without a word."""
     for node in model.graph.all_nodes():
-        for value in node.outputs:
-            if value.dtype in (ir.DataType.DOUBLE, ir.DataType.STRING, ir.DataType.COMPLEX64):
-                yield str(node.name), f"its output is {value.dtype}: cast the module to float32 before export"
+        if any(value.dtype == ir.DataType.DOUBLE for value in node.outputs):
+            yield str(node.name), "its output is float64, which TensorRT narrows to float32: cast the module to float32 before export"
 
 
 def mixed_floats(model: ir.Model, line: JetPack) -> Found:
@@ -163,20 +162,17 @@ def endless_mask(model: ir.Model, line: JetPack) -> Found:
 
 
 def attention(model: ir.Model, line: JetPack) -> Found:
-    """Before TensorRT 10.14 there is no Attention; it is taken apart."""
+    """Attention is unknown before TensorRT 10.14, and TensorRT-RTX 1.7.1 parses it in float32 but cannot build it; it is taken apart."""
     for node in _nodes(model, "Attention"):
-        if line.tensorrt < ATTENTION and convertible(node):
-            yield str(node.name), f"{line} has no Attention: it becomes MatMul, Softmax, MatMul"
+        if convertible(node):
+            yield str(node.name), "Attention becomes MatMul, Softmax, MatMul, which every TensorRT builds"
 
 
 def odd_attention(model: ir.Model, line: JetPack) -> Found:
     """Forms of Attention that are not taken apart."""
     for node in _nodes(model, "Attention"):
-        if line.tensorrt < ATTENTION and not convertible(node):
-            yield (
-                str(node.name),
-                f"{line} has no Attention, and this form of it is not taken apart (grouped heads, soft cap, past keys): use MatMul and Softmax",
-            )
+        if not convertible(node):
+            yield str(node.name), "this form of Attention is not taken apart (grouped heads, soft cap, past keys): write it with MatMul and Softmax"
 
 
 def older_operator(model: ir.Model, line: JetPack) -> Found:
@@ -235,21 +231,21 @@ def int4_line(model: ir.Model, line: JetPack) -> Found:
 
 RULES = (
     Rule("trt.zero-point", zero_point, "refused, measured"),
-    Rule("trt.uint8", unsigned, "silently read as int8, measured"),
+    Rule("trt.uint8", unsigned, "accepted, measured; read as int8"),
     Rule("trt.int16", sixteen_bits, "refused, measured"),
     Rule("trt.int32-bias", integer_bias, "refused, measured"),
     Rule("trt.int4-with-int8", int4_with_int8, "refused, measured"),
-    Rule("trt.one-sided-qdq", one_sided, "TensorRT developer guide, explicit quantisation"),
+    Rule("trt.one-sided-qdq", one_sided, "accepted, measured; TensorRT developer guide, explicit quantisation", severity="warning"),
     Rule("trt.dynamic-quantisation", dynamic_quantisation, "refused, measured"),
     Rule("trt.foreign-domain", foreign_domain, "refused, measured"),
     Rule("trt.scatter-reduction", scatter_reduction, "refused, measured"),
     Rule("trt.fourier", fourier, "refused, measured"),
-    Rule("trt.control-flow", control_flow, "operator table of the ONNX parser"),
-    Rule("trt.double", strings_and_doubles, "operator table of the ONNX parser"),
+    Rule("trt.control-flow", control_flow, "accepted, measured", severity="warning"),
+    Rule("trt.double", doubles, "accepted, measured", severity="warning"),
     Rule("trt.mixed-floats", mixed_floats, "refused in strongly typed networks, measured"),
     Rule("trt.endless-mask", endless_mask, "NaN in float16", severity="repaired"),
-    Rule("trt.attention", attention, "Attention is taken from TensorRT 10.14", severity="repaired"),
-    Rule("trt.odd-attention", odd_attention, "Attention is taken from TensorRT 10.14"),
+    Rule("trt.attention", attention, "refused by the builder, measured", severity="repaired"),
+    Rule("trt.odd-attention", odd_attention, "refused, measured"),
     Rule("trt.older-operator", older_operator, "ONNX operator versions", severity="repaired"),
     Rule("trt.split-normalization", split_normalization, "85.27 to 18.96 % in fp16 on Orin Nano, onnxsim PR 1742", severity="warning"),
     Rule("trt.opset", newer_opset, "ONNX operator versions"),

@@ -12,15 +12,12 @@ from .passes.attention_as_matmul import AttentionAsMatMul
 from .passes.finite_masks import FiniteMasks
 from .passes.older_operators import OlderOperators
 
-ATTENTION = (10, 14)  # the first TensorRT whose parser takes ONNX's Attention
-
 
 def lower(graph: ir.Model, line: JetPack) -> ir.Model:
     """A lowered copy; the canonical graph stays as it was."""
     model = graph.clone()
-    if line.tensorrt < ATTENTION:
-        AttentionAsMatMul()(model)
     ir.passes.Sequential(
+        AttentionAsMatMul(),
         FiniteMasks(),
         OlderOperators(line.opset),
         folding.FoldConstantsPass(

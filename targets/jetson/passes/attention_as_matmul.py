@@ -1,4 +1,4 @@
-"""Attention for a TensorRT that does not know the operator, which is any before 10.14."""
+"""Attention for TensorRT, which knows the operator from 10.14 on and still does not build it in float32."""
 
 from __future__ import annotations
 
