@@ -99,5 +99,7 @@ class Compilation:
             "candidates": [candidate.to_json() for candidate in self.candidates],
             "parity": msgspec.to_builtins(manifest.parity),
             "integer_layers": msgspec.to_builtins(manifest.integer_layers),
+            "findings": [vars(finding) for finding in self.findings],
+            "left_to_device": list(manifest.left_to_device),
             "warnings": [*manifest.warnings, *self.notes],
         }

@@ -33,10 +33,25 @@ def show_compilation(value: dict[str, Any], console: Console) -> None:
     if metric:
         console.print(f"{metric['name']}: reference {number(metric['reference'])}, bundle {number(metric['artifact'])} {metric['unit']}")
     seen = layers["integer_in_engine"]
-    console.print(f"integer layers: {'left to the device' if seen is None else f'{seen} in the engine'} of {layers['quantised']} quantised")
+    quantised = f"{layers['quantised']} quantised"
+    console.print(f"integer layers: {f'{quantised}, the device decides' if seen is None else f'{seen} in the engine of {quantised}'}")
+    _show_findings(value["findings"], console)
+    for left in value["left_to_device"]:
+        console.print(f"left to the device: {escape(left)}", soft_wrap=True, highlight=False)
     for warning in value["warnings"]:
         console.print(f"[yellow]note[/]: {escape(warning)}", soft_wrap=True)
     console.print(f"[bold]{value['bundle']}[/] ({value['precision']}, {value['device']}); next: edgeattn verify {value['bundle']}", soft_wrap=True)
+
+
+def _show_findings(findings: list[dict[str, Any]], console: Console) -> None:
+    """One row a rule: how often it was met, where first, and what that means."""
+    if not findings:
+        return
+    table = Table("rule", "", "nodes", "first", "what", title="findings")
+    for rule in dict.fromkeys(finding["rule"] for finding in findings):
+        met = [finding for finding in findings if finding["rule"] == rule]
+        table.add_row(rule, met[0]["severity"], str(len(met)), escape(met[0]["node"]), escape(met[0]["message"]))
+    console.print(table)
 
 
 def show_verification(value: dict[str, Any], console: Console) -> None:

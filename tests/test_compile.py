@@ -58,7 +58,18 @@ def test_compiling_twice_gives_the_same_bytes_outside_evidence(ecg_bundle, ecg_w
 
 def test_the_json_has_the_documented_keys(ecg_compilation):
     plain = ecg_compilation.to_json()
-    assert set(plain) == {"bundle", "target", "device", "precision", "candidates", "parity", "integer_layers", "warnings"}
+    assert set(plain) == {
+        "bundle",
+        "target",
+        "device",
+        "precision",
+        "candidates",
+        "parity",
+        "integer_layers",
+        "findings",
+        "left_to_device",
+        "warnings",
+    }
     documented = {"name", "precision", "agreement", "metric", "max_abs_error", "passed", "chosen", "latency_ms"}
     assert documented <= set(plain["candidates"][0])
     assert {"max_abs_error", "cosine", "agreement", "metric"} <= set(plain["parity"])

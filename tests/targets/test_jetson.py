@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+from rich.console import Console
 
 import edgeattn
 from edgeattn.devices import find_device
@@ -21,6 +22,7 @@ from edgeattn.targets.jetson.check import RULES, check
 from edgeattn.targets.jetson.jetpack import JetPack, line_of
 from edgeattn.targets.jetson.lower import lower
 from edgeattn.targets.jetson.smoke import smoke
+from edgeattn.views import show_compilation
 
 OLD, XAVIER = JetPack("4.6", (8, 2, 1), 13, "3.6"), JetPack("5.1", (8, 5, 2), 17, "3.8")
 ORIN, NEW = JetPack("6.2", (10, 3), 20, "3.10"), JetPack("7.2", (10, 16, 2), 20, "3.12")
@@ -231,6 +233,16 @@ def test_a_bundle_holds_its_gate_on_the_host_and_says_what_the_board_must_show(b
     assert edgeattn.verify(bundle.bundle).ok
     build = json.loads((Path(bundle.bundle) / "device" / "build.json").read_text())
     assert (build["tensorrt"], build["compute_capability"], build["shapes"]) == ("10.3", 8.7, {"x": [1, 256, 1]})
+
+
+def test_what_was_repaired_is_told_by_rule_and_node(bundle):
+    findings = bundle.to_json()["findings"]
+    assert {finding["rule"] for finding in findings} == {"trt.attention", "trt.endless-mask"}
+    assert all(finding["severity"] == "repaired" and finding["node"] and finding["message"] for finding in findings)
+    console = Console(record=True, width=200)
+    show_compilation(bundle.to_json(), console)
+    text = console.export_text()
+    assert "trt.attention" in text and "trtexec" in text
 
 
 def test_integers_are_symmetric_and_only_at_linear_layers(bundle):
