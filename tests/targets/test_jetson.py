@@ -115,8 +115,8 @@ CASES = {
         (graph("y = MatMul(x, w)", "float16[2,8] x, float[8,8] w"), NEW, "node0"),
     ],
     "trt.endless-mask": [
-        (graph("y = Add(x, m)", constants="float[8] m = {0, 0, 0, 0, 0, 0, 0, -3.4e38}"), ORIN, "node0"),
-        (graph("y = Where(c, m, x)", "bool[2,8] c, float[2,8] x", "float m = {-1e9}"), NEW, "node0"),
+        (graph("a = Add(x, m) y = Softmax(a)", constants="float[8] m = {0, 0, 0, 0, 0, 0, 0, -3.4e38}"), ORIN, "node0"),
+        (graph("a = Where(c, m, x) y = Softmax(a)", "bool[2,8] c, float[2,8] x", "float m = {-1e9}"), NEW, "node0"),
     ],
     "trt.attention": [
         (typed(graph("y = Attention(q, k, v)", HEADS, outputs=OUT)), ORIN, "node0"),
@@ -188,6 +188,7 @@ def repaired_cases():
     yield "attention with a mask", graph("y = Attention(q, k, v, m)", mask.format("bool[2,1,6,10]"), outputs=OUT), ORIN
     yield "attention for a newer line", graph("y = Attention(q, k, v)", HEADS, outputs=OUT), NEW
     yield "a mask without end", graph("a = Add(x, m) y = Softmax(a)", constants="float[8] m = {0, 0, 0, 0, 0, 0, 0, -3.4e38}"), ORIN
+    yield "a large number that masks nothing", graph("a = Add(x, m) y = Sub(a, m)", constants="float[1] m = {-131072}"), ORIN
     yield "a reduction", graph("m = ReduceMean<keepdims=1>(x, a) y = Sub(x, m)", constants="int64[1] a = {-1}"), XAVIER
     yield "a reshape", graph("a = Reshape<allowzero=1>(x, s) y = Reshape(a, t)", constants="int64[1] s = {16}, int64[2] t = {2, 8}"), OLD
 

@@ -8,13 +8,14 @@ import onnx_ir as ir
 from .attention_as_matmul import MASKED
 
 LARGEST = 65504.0  # of float16
+CARRIES = ("Add", "Where", "Expand", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Cast", "Slice", "Gather")  # what a mask passes on its way
 
 
 class FiniteMasks(ir.passes.InPlacePass):
     """A constant mask of 0 and -inf (or a number below float16's range)   becomes   one of 0 and -1e4.
 
-    Only initializers that are added to something or chosen by Where. A row that is masked whole then averages instead of giving NaN.
-    Left alone: +inf and NaN, which are no masks.
+    Only initializers that reach a Softmax or Attention through sums, choices and changes of shape; a row that is masked whole then averages
+    instead of giving NaN. Left alone: large numbers that mask nothing.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -32,7 +33,17 @@ def is_endless_mask(value: ir.Value) -> bool:
     """Whether an initializer masks with what float16 cannot hold."""
     if value.const_value is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
         return False
-    if not all(use.node.op_type in ("Add", "Where", "Attention", "Expand") for use in value.uses()):
-        return False
     array = value.const_value.numpy()
-    return bool((array < -LARGEST).any())
+    return bool((array < -LARGEST).any()) and _reaches_softmax(value)
+
+
+def _reaches_softmax(value: ir.Value) -> bool:
+    seen, waiting = set(), [value]
+    while waiting:
+        for use in waiting.pop().uses():
+            if use.node.op_type in ("Softmax", "LogSoftmax", "Attention"):
+                return True
+            if use.node.op_type in CARRIES and id(use.node) not in seen:
+                seen.add(id(use.node))
+                waiting += use.node.outputs
+    return False
