@@ -71,6 +71,7 @@ def main() -> None:
 @click.option("--reset", type=click.Choice(["value", "subtract", "hold"]), help="Of a .nir file that does not say it [default: value].")
 @click.option("--window", type=click.IntRange(1, 10_000), default=35, show_default=True, help="Of event recordings: ms of each, from its start.")
 @click.option("--roi", type=click.IntRange(min=1), help="Of event recordings: pixels cut out about the salient place [default: 96 % of the height].")
+@click.option("--jetpack", help="The software on a Jetson, such as 5.1 [default: the oldest of the board's with TensorRT 10].")
 @click.option("--trust", is_flag=True, help="Unpickle code from the checkpoint: only for files you made.")
 @click.option("--allow-uncalibrated", is_flag=True, help="Quantise on generated inputs.")
 @click.option("--force", is_flag=True, help="Write the bundle even if it misses its accuracy gate, marked as failing.")

@@ -12,7 +12,7 @@ import numpy as np
 
 from .candidates import Candidate
 from .dense import compile_dense
-from .devices import find_device
+from .devices import find_device, with_software
 from .errors import InputError
 from .export.checkpoint import read
 from .export.data import read_samples
@@ -42,6 +42,7 @@ def compile(  # the public name: edgeattn.compile
     reset: Reset | None = None,
     window: int = 35,
     roi: int | None = None,
+    jetpack: str | None = None,
     trust: bool = False,
     allow_uncalibrated: bool = False,
     force: bool = False,
@@ -53,11 +54,13 @@ def compile(  # the public name: edgeattn.compile
     calib: the user's data (.npz by input name, optionally `labels`), half of it kept for the gate; for spiking networks also a folder of event
     recordings, one sub-folder a class: the first `window` ms of each and `roi` pixels about its salient place. example: inputs where nothing
     else gives them; dynamic: axes per input that may vary; timestep, reset: of a NIR graph, seconds a step and how its neurons reset (value,
-    subtract or hold) where it does not say. allow_uncalibrated: quantise on generated inputs. force: write a bundle that misses its gate.
+    subtract or hold) where it does not say; jetpack: the software line on a Jetson, such as 5.1.
+    allow_uncalibrated: quantise on generated inputs. force: write a bundle that misses its gate.
     Raises InputError for wrong use, GateFailed where no candidate passes and `force` is not set; nothing is written then.
     """
     say = progress or (lambda _: None)
     device, note = find_device(target, isa_flags())
+    device = device if jetpack is None else with_software(device, "jetpack", jetpack)
     backend = find_target(device.target)
     say("reading the checkpoint")
     folder = calib is not None and Path(calib).is_dir()

@@ -85,6 +85,14 @@ def find_device(name: str, isa: tuple[str, ...] = ()) -> tuple[Device, str]:
     return device, f"{name} stands for {device.name}{why}; name another with --target."
 
 
+def with_software(device: Device, component: str, version: str) -> Device:
+    """The device with only that software line; InputError, naming those it has, for another."""
+    known = [line[component] for line in device.software if component in line]
+    if version not in known:
+        raise InputError(f"{device.name} has no {component} {version}" + (f": it runs {', '.join(known)}." if known else " at all."))
+    return msgspec.structs.replace(device, software=tuple(line for line in device.software if line.get(component) == version))
+
+
 @cache
 def _shipped() -> Catalogue:
     return read_devices(SHIPPED)

@@ -220,6 +220,17 @@ def test_graphs_are_made_for_the_oldest_line_that_newer_ones_take_too():
     assert lines == {"nano": "4.6", "agx-xavier": "5.1", "orin-nano": "6.2", "thor": "7.0"}
 
 
+def test_another_line_of_the_board_can_be_asked_for(tmp_path):
+    weights = find("rpattention").weights
+    edgeattn.compile(weights, "jetson-orin-nano", precision="fp32", jetpack="5.1", output=tmp_path / "a.edge")
+    assert onnx.load(tmp_path / "a.edge" / "model.onnx").opset_import[0].version == 17
+    assert json.loads((tmp_path / "a.edge" / "device" / "build.json").read_text())["tensorrt"] == "8.5.2"
+    with pytest.raises(InputError, match="jetson-orin-nano has no jetpack 4.6: it runs 5.1, 6.2, 7.2"):
+        edgeattn.compile(weights, "jetson-orin-nano", jetpack="4.6", output=tmp_path / "b.edge")
+    with pytest.raises(InputError, match="no jetpack 5.1 at all"):
+        edgeattn.compile(weights, "cpu", jetpack="5.1", output=tmp_path / "b.edge")
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return edgeattn.compile(find("ecg_nat").weights, "jetson-orin-nano", output=tmp_path_factory.mktemp("jetson") / "ecg.edge")
