@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ....export.passes.constants import constant
+from ...emit import Emitter
 from .integer_linear import MICROSOFT
 
 MASKED = -1e9  # what a False in a mask adds to a logit: its exp is exactly 0 in float32, and no -inf meets another
@@ -86,26 +87,15 @@ def _bias(graph: ir.Graph, new: list[ir.Node], node: ir.Node) -> ir.Value | None
     if mask is None:
         return None
     assert mask.shape is not None
-    emit = _Emitter(new, f"{node.name}/mask")
-    value, rank = mask, len(mask.shape)
+    emit = Emitter(graph, node)
+    query, value, rank = node.inputs[0], mask, len(mask.shape)
+    assert query is not None
     if mask.dtype == ir.DataType.BOOL:
         kept = constant(graph, "mask.kept", np.array(0, np.float32))
         dropped = constant(graph, "mask.dropped", np.array(MASKED, np.float32))
-        value = emit("Where", [value, kept, dropped])
+        value = emit("Where", value, kept, dropped, like=query, shape=tuple(mask.shape))
     if rank < 4:
         axes = constant(graph, f"mask.axes{4 - rank}", np.arange(4 - rank, dtype=np.int64))
-        value = emit("Unsqueeze", [value, axes])
+        value = emit("Unsqueeze", value, axes, like=query, shape=(*[1] * (4 - rank), *mask.shape))
+    new += emit.nodes
     return value
-
-
-class _Emitter:
-    """Appends nodes with counted names."""
-
-    def __init__(self, new: list[ir.Node], prefix: str) -> None:
-        self.new, self.prefix = new, prefix
-
-    def __call__(self, kind: str, inputs: list[ir.Value]) -> ir.Value:
-        made = ir.node(kind, inputs, name=f"{self.prefix}/{kind}_{len(self.new)}")
-        made.outputs[0].name, made.outputs[0].dtype = made.name, ir.DataType.FLOAT
-        self.new.append(made)
-        return made.outputs[0]

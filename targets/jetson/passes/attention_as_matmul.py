@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ....export.passes.constants import constant
-from .emit import Emitter
+from ...emit import Emitter
 
 MASKED = -1e4  # what a False in a mask adds to a logit; in float16 too its exp is 0, and -inf would turn a fully masked row into NaN
 

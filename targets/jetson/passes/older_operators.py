@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ....export.passes.constants import constant
-from .emit import Emitter
+from ...emit import Emitter
 
 SINCE = {"Gelu": 20, "LayerNormalization": 17}  # the opset that brought the operator
 
