@@ -3,6 +3,24 @@
 from __future__ import annotations
 
 import onnx_ir as ir
+from onnx_ir.passes import common
+from onnxscript.optimizer import _constant_folding as folding
+
+
+def tidy() -> list[ir.passes.PassBase]:
+    """The passes that follow a lowering: constants folded but for quantised weights, which must stay integers, then lifted and shared."""
+    return [
+        folding.FoldConstantsPass(
+            shape_inference=False,
+            input_size_limit=folding.DEFAULT_CONSTANT_FOLD_INPUT_SIZE_LIMIT,
+            output_size_limit=folding.DEFAULT_CONSTANT_FOLD_OUTPUT_SIZE_LIMIT,
+            should_fold=lambda node: None if node.op_type != "DequantizeLinear" else False,
+        ),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.RemoveUnusedNodesPass(),
+        common.NameFixPass(),
+    ]
 
 
 def without_metadata(model: ir.Model) -> ir.Model:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript import rewriter
-from onnxscript.optimizer import _constant_folding as folding
 
 from ...devices import Device
+from ..graphs import tidy
 from ..opset import LowerOpset
 from .passes.integer_linear import MICROSOFT, IntegerLinear
 from .passes.multi_head_attention import MultiHeadAttention
@@ -26,16 +26,7 @@ def lower(graph: ir.Model, device: Device) -> ir.Model:
         IntegerLinear(device.isa),
         MultiHeadAttention(),
         clean,
-        folding.FoldConstantsPass(
-            shape_inference=False,
-            input_size_limit=folding.DEFAULT_CONSTANT_FOLD_INPUT_SIZE_LIMIT,
-            output_size_limit=folding.DEFAULT_CONSTANT_FOLD_OUTPUT_SIZE_LIMIT,
-            should_fold=lambda node: None if node.op_type != "DequantizeLinear" else False,
-        ),
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.DeduplicateInitializersPass(),
-        common.RemoveUnusedNodesPass(),
-        common.NameFixPass(),
+        *tidy(),
         LowerOpset(OLDEST),
     )(model)
     if any(node.domain == MICROSOFT for node in model.graph):
