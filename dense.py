@@ -41,7 +41,7 @@ def compile_dense(
     Raises InputError for wrong use and what the target cannot run, GateFailed where no candidate passes and the request is not forced.
     """
     reference, device, data = request.reference, request.device, request.data
-    _demand_precision(target, device, precision)
+    _demand_precisions(target, device, [precision] if recipe is None else [recipe.default, *(layer.precision for layer in recipe.layers.values())])
     auto = precision == "auto"
     chosen_recipe = recipe or _recipe(target, device, AUTO[0] if auto else precision)
     _demand_calibration(data, chosen_recipe, allow_uncalibrated)
@@ -103,11 +103,12 @@ def _manifest(
     )
 
 
-def _demand_precision(target: DenseTarget, device: Device, precision: str) -> None:
-    if precision not in target.precisions:
-        raise InputError(f"--precision {precision!r} is not one of {', '.join(target.precisions)}, which target {target.name} takes.")
-    if precision == "int8" and "int8" not in device.formats:
-        raise InputError(f"{device.name} has no int8, its formats are {', '.join(device.formats)}: use --precision fp32.")
+def _demand_precisions(target: DenseTarget, device: Device, asked: Iterable[str]) -> None:
+    for precision in asked:
+        if precision not in target.precisions:
+            raise InputError(f"--precision {precision!r} is not one of {', '.join(target.precisions)}, which target {target.name} takes.")
+        if precision == "int8" and "int8" not in device.formats:
+            raise InputError(f"{device.name} has no int8, its formats are {', '.join(device.formats)}: use --precision fp32.")
 
 
 def _demand_calibration(data: Data, recipe: Recipe, allowed: bool) -> None:

@@ -18,6 +18,7 @@ from edgeattn.devices import find_device
 from edgeattn.errors import InputError
 from edgeattn.export.host import serialise
 from edgeattn.models.registry import find
+from edgeattn.quantize.recipe import Recipe
 from edgeattn.targets.jetson.check import RULES, check
 from edgeattn.targets.jetson.jetpack import JetPack, line_of
 from edgeattn.targets.jetson.lower import lower
@@ -274,6 +275,15 @@ def test_a_precision_that_the_board_has_not_is_refused_at_once(device, precision
     with pytest.raises(InputError, match=message):
         edgeattn.compile(find("ecg_nat").weights, device, precision=precision, output=tmp_path / "a.edge")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_is_held_to_the_boards_precisions_and_the_option_is_not(tmp_path):
+    weights, floats = find("rpattention").weights, Recipe(default="fp32")
+    edgeattn.compile(weights, "jetson-nano", recipe=floats, output=tmp_path / "a.edge")
+    with pytest.raises(InputError, match="no int8"):
+        edgeattn.compile(weights, "jetson-nano", precision="fp32", recipe=Recipe(default="int8"), output=tmp_path / "b.edge")
+    with pytest.raises(InputError, match="'w4' is not one of int8, fp32"):
+        edgeattn.compile(weights, "jetson-thor", recipe=floats.raised("head", "w4", ""), output=tmp_path / "b.edge")
 
 
 def test_an_old_line_gets_an_old_opset(tmp_path):
