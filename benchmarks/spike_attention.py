@@ -15,7 +15,6 @@ from edgeattn.models.fingerspelling import letters
 from edgeattn.models.reference import Samples
 from edgeattn.models.registry import find
 from edgeattn.models.training import outputs
-from edgeattn.runtime.spiking import unpack_board
 from edgeattn.targets.spinnaker.budget import budget_of
 from edgeattn.targets.spinnaker.energy import activity_of, joules
 
@@ -50,7 +49,7 @@ def board_table(samples: Samples) -> None:
             path = Path(folder) / f"{name}.edge"
             compiled = edgeattn.compile(find(name).weights, "spinnaker", calib=Path(folder) / "letters.npz", output=path)
             session = edgeattn.load(path)
-            board = unpack_board(session.bundle.read("mapping.json"), session.bundle.read("weights.safetensors"))
+            board = session.engine.board
             activity = activity_of(board, session.trains(events=samples.inputs["events"][:200]))
             budget, parity = budget_of(board), compiled.manifest.parity
             for label, value in {

@@ -6,6 +6,9 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript.optimizer import _constant_folding as folding
 
+from ..export.passes.linear_as_matmul import LAYER
+from ..quantize.insert import PRECISION
+
 
 def tidy() -> list[ir.passes.PassBase]:
     """The passes that follow a lowering: constants folded but for quantised weights, which must stay integers, then lifted and shared."""
@@ -21,6 +24,11 @@ def tidy() -> list[ir.passes.PassBase]:
         common.RemoveUnusedNodesPass(),
         common.NameFixPass(),
     ]
+
+
+def layer_precisions(model: ir.Model) -> dict[str, str]:
+    """Precision by the path of each linear layer, as its node carries it."""
+    return {node.metadata_props[LAYER]: node.metadata_props.get(PRECISION, "fp32") for node in model.graph if LAYER in node.metadata_props}
 
 
 def without_metadata(model: ir.Model) -> ir.Model:

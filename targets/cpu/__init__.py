@@ -8,11 +8,9 @@ import onnx_ir as ir
 
 from ...devices import Device
 from ...export.host import serialise
-from ...export.passes.linear_as_matmul import LAYER
-from ...quantize.insert import PRECISION
 from ...quantize.recipe import Recipe
 from ...runtime.manifest import Check, IntegerLayers
-from ..graphs import without_metadata
+from ..graphs import layer_precisions, without_metadata
 from ..target import Artifact, Finding
 from .check import check
 from .lower import lower
@@ -38,7 +36,7 @@ class CpuTarget:
 
     def package(self, lowered: ir.Model, device: Device) -> Artifact:
         """The .onnx file, with ONNX Runtime's optimised graph read back."""
-        precision = {n.metadata_props[LAYER]: n.metadata_props.get(PRECISION, "fp32") for n in lowered.graph if LAYER in n.metadata_props}
+        precision = layer_precisions(lowered)
         integers = tuple(path for path, kind in precision.items() if kind in ("int8", "int8-dynamic"))
         data = serialise(without_metadata(lowered))
         seen = read_back(data, integers)

@@ -10,11 +10,9 @@ import onnx_ir as ir
 from ...devices import Device
 from ...errors import InputError
 from ...export.host import serialise
-from ...export.passes.linear_as_matmul import LAYER
-from ...quantize.insert import PRECISION
 from ...quantize.recipe import Recipe
 from ...runtime.manifest import Check, IntegerLayers
-from ..graphs import without_metadata
+from ..graphs import layer_precisions, without_metadata
 from ..target import Artifact, Finding
 from .check import check
 from .jetpack import JetPack, line_of
@@ -45,7 +43,7 @@ class JetsonTarget:
         left = [finding for finding in check(lowered, line, lowered=True) if finding.severity == "error"]
         if left:
             raise InputError(f"{device.name} cannot run the lowered graph: {left[0].node}: {left[0].message} ({left[0].rule}; {len(left)} findings).")
-        precision = {n.metadata_props[LAYER]: n.metadata_props.get(PRECISION, "fp32") for n in lowered.graph if LAYER in n.metadata_props}
+        precision = layer_precisions(lowered)
         data = serialise(without_metadata(lowered))
         seen = smoke(data)
         opset = lowered.opset_imports[""]
