@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -19,11 +19,13 @@ from .models.reference import Samples
 from .quantize.calibrate import Quantised, quantise
 from .quantize.costs import LayerCost
 from .quantize.gate import Verdict, judge
+from .quantize.half import on_host, place_floats
 from .quantize.insert import quantised_graph
 from .quantize.ladder import climb
-from .quantize.recipe import Recipe
+from .quantize.recipe import FLOATS, Recipe
 from .runtime.machine import isa_flags
 from .runtime.manifest import Tolerance
+from .targets.graphs import layer_precisions
 from .targets.target import DenseTarget
 
 AUTO = ("int8", "int8-dynamic", "fp32")  # what --precision auto tries, narrowest first
@@ -45,11 +47,13 @@ class Candidate:
 
     @property
     def precision(self) -> str:
-        kinds = {layer.precision for layer in self.quantised.layers.values()}
-        if not kinds:
-            return "fp32"
-        whole = len(self.quantised.layers) == len(self.quantised.paths)
-        return kinds.pop() if whole and len(kinds) == 1 else "mixed " + "+".join(sorted({*kinds, *(() if whole else ("fp32",))}))
+        kinds = set(layer_precisions(self.lowered).values()) or {self.recipe.floats}
+        return kinds.pop() if len(kinds) == 1 else "mixed " + "+".join(sorted(kinds))
+
+    @property
+    def raised(self) -> list[str]:
+        """Layers that the recipe takes out of quantisation."""
+        return sorted(path for path, layer in self.recipe.layers.items() if layer.precision in FLOATS)
 
     def to_json(self) -> dict[str, Any]:
         """One entry of `candidates` in `compile --json`."""
@@ -57,13 +61,14 @@ class Candidate:
         return {
             "name": self.name,
             "precision": self.precision,
+            "floats": self.recipe.floats,
             "agreement": parity.agreement,
             "metric": None if parity.metric is None else parity.metric.artifact,
             "max_abs_error": parity.max_abs_error,
             "relative_error": parity.relative_error,
             "passed": self.verdict.passed,
             "reason": self.verdict.reason,
-            "raised_layers": sorted(path for path, layer in self.recipe.layers.items() if layer.precision == "fp32"),
+            "raised_layers": self.raised,
             "chosen": self.chosen,
             "latency_ms": self.latency_ms,
         }
@@ -85,17 +90,19 @@ class Workbench:
 
     def lower(self, quantised: Quantised) -> ir.Model:
         lowered: ir.Model = self.target.lower(quantised_graph(self.graph, quantised), self.device)
+        place_floats(lowered, quantised.recipe, self.calibration)
         return lowered
 
     def judge(self, lowered: ir.Model) -> Verdict:
-        outputs = run_batches(host_session(lowered), self.held_out, self.program)
+        outputs = run_batches(host_session(on_host(lowered)), self.held_out, self.program)
         return judge(self.program.reference, self.held_out, self.expected, outputs, self.tolerance)
 
 
 def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list[Candidate], tuple[LayerCost, ...]]:
     """The candidates in the order tried, and the layers' costs where they had to be measured.
 
-    auto: int8 with its ladder, int8-dynamic and fp32, to be chosen by latency; else the recipe's own ladder, with fp32 as the last rung.
+    auto: int8 with its ladder, int8-dynamic and fp32, to be chosen by latency; else the recipe's own ladder, with floats as the last rung.
+    Where the rest shall run in fp16, the network in fp16 alone comes first: one that does not bear it is quantised with fp32 around.
     """
     lowered: dict[int, ir.Model] = {}
 
@@ -103,15 +110,21 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
         lowered[id(quantised)] = bench.lower(quantised)
         return bench.judge(lowered[id(quantised)])
 
-    if recipe.default == "fp32" and not recipe.layers:
-        return [_float(bench, recipe)], ()
+    integers = recipe.precisions - set(FLOATS)
+    found = []
+    if recipe.floats == "fp16" or not integers:
+        found.append(_float(bench, recipe if not integers else _plain(recipe, recipe.floats)))
+    failed = bool(found) and not found[0].verdict.passed and recipe.floats == "fp16"
+    if not integers:
+        return found + ([_float(bench, _plain(recipe, "fp32"))] if failed else []), ()
+    recipe = msgspec.structs.replace(recipe, floats="fp32") if failed else recipe
     ladder = climb(bench.program, recipe, bench.calibration, verdict_of, bench.progress)
-    found = [Candidate(step.name, step.quantised.recipe, step.verdict, lowered[id(step.quantised)], step.quantised) for step in ladder.steps]
+    found += [Candidate(step.name, step.quantised.recipe, step.verdict, lowered[id(step.quantised)], step.quantised) for step in ladder.steps]
     if auto:
         dynamic = quantise(bench.program, msgspec.structs.replace(recipe, default="int8-dynamic"), bench.calibration)
         found.append(Candidate("int8-dynamic", dynamic.recipe, verdict_of(dynamic), lowered[id(dynamic)], dynamic))
-    if auto or ladder.passed is None:
-        found.append(_float(bench, recipe))
+    if recipe.floats == "fp32" and (auto or ladder.passed is None):
+        found.append(_float(bench, _plain(recipe, "fp32")))
     return found, ladder.costs
 
 
@@ -140,12 +153,16 @@ def run_batches(session: ort.InferenceSession, samples: Samples, program: Progra
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
+def _plain(recipe: Recipe, floats: Literal["fp32", "fp16"]) -> Recipe:
+    """The recipe with nothing quantised."""
+    return msgspec.structs.replace(recipe, default=floats, floats=floats, layers={}, equalise=None)
+
+
 def _float(bench: Workbench, recipe: Recipe) -> Candidate:
-    plain = msgspec.structs.replace(recipe, default="fp32", layers={}, equalise=None)
-    bench.progress("lowering fp32")
-    untouched = Quantised(plain, {}, {}, bench.program.reference.module())
-    lowered: ir.Model = bench.target.lower(bench.graph, bench.device)
-    return Candidate("fp32", plain, bench.judge(lowered), lowered, untouched)
+    bench.progress(f"lowering {recipe.default}")
+    untouched = Quantised(recipe, {}, {}, bench.program.reference.module())
+    lowered = bench.lower(untouched)
+    return Candidate(recipe.default, recipe, bench.judge(lowered), lowered, untouched)
 
 
 def _timed(candidates: Sequence[Candidate], bench: Workbench) -> list[Candidate]:

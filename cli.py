@@ -61,7 +61,7 @@ def main() -> None:
 @click.option("--target", default="cpu", show_default=True, help="A device (edgeattn devices) or an alias: cpu, jetson, spinnaker.")
 @click.option("--output", "-o", type=click.Path(), help="Where the bundle goes [default: NAME-DEVICE.edge].")
 @click.option("--model", help="For a bare state_dict: a zoo name, or package.module:factory.")
-@click.option("--precision", default="int8", show_default=True, help="fp32, int8, int8-dynamic, w8, w4, or auto (fastest that passes).")
+@click.option("--precision", help="fp32, fp16, int8, int8-dynamic, w8, w4, auto (fastest that passes) [default: int8 where the device has it].")
 @click.option("--recipe", type=click.Path(), help="A recipe.yaml to re-apply instead of the default one.")
 @click.option("--calib", type=click.Path(), help="Your data: .npz or .safetensors by input name, `labels`; recordings/CLASS/*.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=2x128[:DTYPE[:LOW..HIGH]]", help="Shape of an input, where no data say it.")

@@ -32,7 +32,7 @@ def compile(  # the public name: edgeattn.compile
     *,
     output: str | Path | None = None,
     model: str | None = None,
-    precision: str = "int8",
+    precision: str | None = None,
     recipe: Recipe | None = None,
     calib: str | Path | None = None,
     example: Mapping[str, np.ndarray] | None = None,
@@ -50,7 +50,8 @@ def compile(  # the public name: edgeattn.compile
 ) -> Compilation:
     """Compiles a checkpoint for a device and writes the bundle.
 
-    target: a device of devices.yaml or an alias; precision: fp32, int8, int8-dynamic, w8, w4, or auto (the fastest measured that passes);
+    target: a device of devices.yaml or an alias; precision: fp32, fp16, int8, int8-dynamic, w8, w4, auto (the fastest
+    measured that passes), None (int8 where the device has it);
     calib: the user's data (.npz by input name, optionally `labels`), half of it kept for the gate; for spiking networks also a folder of event
     recordings, one sub-folder a class: the first `window` ms of each and `roi` pixels about its salient place. example: inputs where nothing
     else gives them; dynamic: axes per input that may vary; timestep, reset: of a NIR graph, seconds a step and how its neurons reset (value,
@@ -102,6 +103,7 @@ class Compilation:
             "candidates": [candidate.to_json() for candidate in self.candidates],
             "parity": msgspec.to_builtins(manifest.parity),
             "integer_layers": msgspec.to_builtins(manifest.integer_layers),
+            "checks": msgspec.to_builtins(manifest.checks),
             "findings": [vars(finding) for finding in self.findings],
             "left_to_device": list(manifest.left_to_device),
             "warnings": [*manifest.warnings, *self.notes],

@@ -18,7 +18,8 @@ from .export.graph import to_graph
 from .export.host import host_session
 from .export.trace import Program, trace
 from .quantize.gate import default_tolerance
-from .quantize.recipe import Recipe
+from .quantize.half import on_host
+from .quantize.recipe import FLOATS, Recipe
 from .runtime.bundle import write_bundle
 from .runtime.golden import Golden, pack_golden
 from .runtime.manifest import SCHEMA_VERSION, Check, Manifest, TensorSpec, Tolerance
@@ -31,7 +32,7 @@ GOLDEN = 16  # samples kept in the bundle with the reference's outputs
 def compile_dense(
     request: Request,
     target: DenseTarget,
-    precision: str,
+    precision: str | None,
     recipe: Recipe | None,
     dynamic: Mapping[str, Iterable[int]] | None,
     allow_uncalibrated: bool,
@@ -41,7 +42,8 @@ def compile_dense(
     Raises InputError for wrong use and what the target cannot run, GateFailed where no candidate passes and the request is not forced.
     """
     reference, device, data = request.reference, request.device, request.data
-    _demand_precisions(target, device, [precision] if recipe is None else [recipe.default, *(layer.precision for layer in recipe.layers.values())])
+    precision = precision or _narrowest(target, device)
+    _demand_precisions(target, device, [precision] if recipe is None else recipe.precisions)
     auto = precision == "auto"
     chosen_recipe = recipe or _recipe(target, device, AUTO[0] if auto else precision)
     _demand_calibration(data, chosen_recipe, allow_uncalibrated)
@@ -99,21 +101,26 @@ def _manifest(
         isa=device.isa if artifact.integer_layers.quantised else (),
         checks=(exported, *artifact.checks),
         left_to_device=artifact.left_to_device,
-        warnings=(*artifact.warnings, *_gate_warnings(best)),
+        warnings=(*artifact.warnings, *_gate_warnings(best, request.data)),
     )
+
+
+def _narrowest(target: DenseTarget, device: Device) -> str:
+    """int8 where the device computes with it, else the narrowest float that it has."""
+    return "int8" if "int8" in device.formats else next(kind for kind in target.precisions if kind in device.formats)
 
 
 def _demand_precisions(target: DenseTarget, device: Device, asked: Iterable[str]) -> None:
     for precision in asked:
         if precision not in target.precisions:
             raise InputError(f"--precision {precision!r} is not one of {', '.join(target.precisions)}, which target {target.name} takes.")
-        if precision == "int8" and "int8" not in device.formats:
-            raise InputError(f"{device.name} has no int8, its formats are {', '.join(device.formats)}: use --precision fp32.")
+        if precision in ("int8", "fp16") and precision not in device.formats:
+            usable = ", ".join(kind for kind in target.precisions if kind in device.formats)
+            raise InputError(f"{device.name} has no {precision}, its formats are {', '.join(device.formats)}: use --precision {usable}.")
 
 
 def _demand_calibration(data: Data, recipe: Recipe, allowed: bool) -> None:
-    needs = recipe.default == "int8" or any(layer.precision == "int8" for layer in recipe.layers.values())
-    if data.generated and needs and not allowed:
+    if data.generated and "int8" in recipe.precisions and not allowed:
         raise InputError(
             "int8 needs real inputs to find its ranges: give --calib data.npz, or --precision fp32; "
             "--allow-uncalibrated goes on with generated inputs."
@@ -121,7 +128,9 @@ def _demand_calibration(data: Data, recipe: Recipe, allowed: bool) -> None:
 
 
 def _recipe(target: DenseTarget, device: Device, precision: str) -> Recipe:
-    return msgspec.structs.replace(target.recipe(device), default=precision)
+    usual = target.recipe(device)
+    floats = precision if precision in FLOATS else usual.floats
+    return msgspec.structs.replace(usual, default=precision, floats=floats)
 
 
 def _check(target: DenseTarget, graph: Any, device: Device) -> list[Finding]:
@@ -145,7 +154,7 @@ def _golden(program: Program, data: Data, best: Candidate, expected: list[np.nda
     count = min(GOLDEN, len(data.held_out)) if isinstance(fixed, str) else int(fixed)
     part = data.held_out.take(slice(0, count))
     names = program.outputs
-    outputs = run_batches(host_session(best.lowered), part, program)
+    outputs = run_batches(host_session(on_host(best.lowered)), part, program)
     ranges = {name: np.array([array.min(), array.max()]) for name, array in data.calibration.inputs.items()}
     return Golden(
         {name: np.ascontiguousarray(array) for name, array in part.inputs.items()},
@@ -176,9 +185,10 @@ def _output_specs(program: Program, expected: Sequence[np.ndarray]) -> tuple[Ten
     )
 
 
-def _gate_warnings(best: Candidate) -> tuple[str, ...]:
-    raised = sorted(path for path, layer in best.recipe.layers.items() if layer.precision == "fp32")
+def _gate_warnings(best: Candidate, data: Data) -> tuple[str, ...]:
     warnings = [] if best.verdict.passed else [f"this bundle misses its accuracy gate: {best.verdict.reason}."]
-    if raised and best.quantised.layers:
-        warnings.append(f"{len(raised)} layers stay in fp32 because int8 breaks them: {', '.join(raised)}.")
+    if best.raised and best.quantised.layers:
+        warnings.append(f"{len(best.raised)} layers stay in {best.recipe.floats} because int8 breaks them: {', '.join(best.raised)}.")
+    if best.recipe.floats == "fp16" and data.generated:
+        warnings.append("which nodes float16 cannot hold was read from generated inputs: give --calib data.npz, so that larger real values are seen.")
     return tuple(warnings)

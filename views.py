@@ -36,6 +36,8 @@ def show_compilation(value: dict[str, Any], console: Console) -> None:
     quantised = f"{layers['quantised']} quantised"
     console.print(f"integer layers: {f'{quantised}, the device decides' if seen is None else f'{seen} in the engine of {quantised}'}")
     _show_findings(value["findings"], console)
+    for check in value["checks"]:
+        console.print(f"{check['name']}: {escape(check['detail'])}", soft_wrap=True, highlight=False)
     for left in value["left_to_device"]:
         console.print(f"left to the device: {escape(left)}", soft_wrap=True, highlight=False)
     for warning in value["warnings"]:

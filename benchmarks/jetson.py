@@ -22,7 +22,7 @@ def main() -> None:
                 continue
             for device in DEVICES:
                 formats = find_device(device)[0].formats
-                for precision in (kind for kind in ("fp32", "int8") if kind in formats):
+                for precision in (kind for kind in ("fp16", "int8") if kind in formats):
                     print(f"| {name} | {device} | {_row(reference.weights, device, precision, Path(folder))} |", flush=True)
 
 

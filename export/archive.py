@@ -58,10 +58,15 @@ def read_tensors(path: Path, kind: Kind, trust: bool = False) -> Any:
         return loaded
     state = _unnest(loaded, path)
     for key, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all() and not _is_mask(tensor):
             bad = int((~torch.isfinite(tensor)).sum())
             raise InputError(f"{path}: {key} holds {bad} NaN or infinite values of {tensor.numel()}: take an earlier checkpoint.")
     return state
+
+
+def _is_mask(tensor: torch.Tensor) -> bool:
+    """Nothing but 0 and -inf: a mask that was saved with the weights."""
+    return bool(((tensor == 0) | torch.isneginf(tensor)).all())
 
 
 def read_program(path: Path, trust: bool = False) -> torch.export.ExportedProgram:

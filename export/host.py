@@ -13,6 +13,42 @@ def serialise(model: ir.Model) -> bytes:
     return bytes(ir.serde.serialize_model(model).SerializeToString(deterministic=True))
 
 
+def half_in_float32(model: ir.Model) -> ir.Model:
+    """A copy of a float16 graph that computes each float16 node in float32 and rounds its outputs to float16, overflow included.
+
+    ONNX Runtime's CPU kernels do neither by themselves: they keep float32 between nodes, so that 70,000 stays finite.
+    """
+    copy = model.clone()
+    graph = copy.graph
+    wide: dict[ir.Value, ir.Value] = {}
+
+    def cast(value: ir.Value, to: ir.DataType, name: str) -> ir.Node:
+        node = ir.node("Cast", [value], {"to": to.value}, name=f"{name}/Cast")
+        node.outputs[0].name, node.outputs[0].dtype, node.outputs[0].shape = name, to, value.shape
+        return node
+
+    for node in list(graph):
+        if node.op_type == "Cast":
+            continue
+        for index, value in enumerate(node.inputs):
+            if value is None or value.dtype != ir.DataType.FLOAT16:
+                continue
+            if value not in wide:
+                widened = cast(value, ir.DataType.FLOAT, f"{value.name}.wide")
+                graph.insert_before(node, widened)
+                wide[value] = widened.outputs[0]
+            node.replace_input_with(index, wide[value])
+        for output in node.outputs:
+            if output.dtype == ir.DataType.FLOAT16:
+                output.dtype = ir.DataType.FLOAT
+                users = [(use.node, use.idx) for use in output.uses()]
+                rounded = cast(output, ir.DataType.FLOAT16, f"{output.name}.rounded")
+                graph.insert_after(node, rounded)
+                for user, index in users:
+                    user.replace_input_with(index, rounded.outputs[0])
+    return copy
+
+
 def host_session(model: ir.Model | bytes, optimise: bool = True, threads: int = 1) -> ort.InferenceSession:
     """ONNX Runtime over a graph, on this machine's CPU; one thread, so that the outputs repeat bit for bit.
 

@@ -85,7 +85,7 @@ def quantise(program: Program, recipe: Recipe, calibration: Samples, progress: C
         module = _insert_quantisers(module, recipe, paths)
         _calibrate(module, recipe, batches)
     changed = {name: value for name, value in other_parameters(module).items() if not np.array_equal(value, original[name])}
-    layers = {path: read_layer(module.get_submodule(path), recipe.precision(path)) for path in paths if recipe.precision(path) != "fp32"}
+    layers = {path: read_layer(module.get_submodule(path), recipe.precision(path)) for path in paths if recipe.quantises(path)}
     return Quantised(recipe, layers, changed, module.eval(), tuple(paths))
 
 
@@ -146,7 +146,7 @@ def _insert_quantisers(module: nn.Module, recipe: Recipe, paths: list[str]) -> n
     from brevitas import nn as qnn
     from brevitas.graph.quantize import layerwise_quantize
 
-    for precision in sorted({recipe.precision(path) for path in paths} - {"fp32"}):
+    for precision in sorted({recipe.precision(path) for path in paths if recipe.quantises(path)}):
         others = [path for path in paths if recipe.precision(path) != precision]
         options = {"weight_quant": _weight_quantiser(recipe, precision), "input_quant": _input_quantiser(recipe, precision)}
         options |= {"bias_quant": None, "output_quant": None, "return_quant_tensor": False}

@@ -81,8 +81,8 @@ def _raise_layers(recipe: Recipe, costs: list[LayerCost], attempt: Callable[[str
         candidate = recipe
         for cost in costs[:count]:
             reason = f"raised: alone it costs {cost.alone:.2%} of the output, without it the error is {cost.without:.2%}"
-            candidate = candidate.raised(cost.layer, "fp32", reason)
-        return attempt(f"{recipe.default}, {count} layer{'s' if count > 1 else ''} in fp32", candidate).verdict.passed
+            candidate = candidate.raised(cost.layer, recipe.floats, reason)
+        return attempt(f"{recipe.default}, {count} layer{'s' if count > 1 else ''} in {recipe.floats}", candidate).verdict.passed
 
     low, count = 0, 1
     while count < len(costs) and not with_raised(count):

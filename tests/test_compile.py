@@ -66,6 +66,7 @@ def test_the_json_has_the_documented_keys(ecg_compilation):
         "candidates",
         "parity",
         "integer_layers",
+        "checks",
         "findings",
         "left_to_device",
         "warnings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Literal
 
 import onnx_ir as ir
@@ -10,12 +11,14 @@ import onnx_ir as ir
 from ...devices import Device
 from ...errors import InputError
 from ...export.host import serialise
+from ...quantize.half import WELL_KNOWN, islands_of, on_host, strongly_typed, uses_half
 from ...quantize.recipe import Recipe
 from ...runtime.manifest import Check, IntegerLayers
 from ..graphs import layer_precisions, without_metadata
 from ..target import Artifact, Finding
+from .build import build_plan
 from .check import check
-from .jetpack import JetPack, line_of
+from .jetpack import line_of
 from .lower import lower
 from .smoke import smoke
 
@@ -25,11 +28,11 @@ class JetsonTarget:
 
     name = "jetson"
     form: Literal["onnx", "nir"] = "onnx"
-    precisions = ("int8", "fp32")
+    precisions = ("int8", "fp16", "fp32")
 
     def recipe(self, device: Device) -> Recipe:
-        """TensorRT quantises symmetrically, zero point 0."""
-        return Recipe(activation="symmetric")
+        """TensorRT quantises symmetrically, zero point 0; what is not quantised runs in float16."""
+        return Recipe(activation="symmetric", floats="fp16")
 
     def check(self, graph: ir.Model, device: Device) -> list[Finding]:
         return check(graph, line_of(device))
@@ -38,57 +41,49 @@ class JetsonTarget:
         return lower(graph, line_of(device))
 
     def package(self, lowered: ir.Model, device: Device) -> Artifact:
-        """The .onnx file and how it is built. Raises InputError where a rule still holds after lowering."""
+        """The .onnx file and how it is built; beside a float16 one, host.onnx shows on a CPU what it computes.
+
+        Raises InputError where a rule still holds after lowering.
+        """
         line = line_of(device)
-        left = [finding for finding in check(lowered, line, lowered=True) if finding.severity == "error"]
+        half, typed = uses_half(lowered), line.tensorrt >= (10,)
+        delivered = strongly_typed(lowered) if half and typed else lowered
+        left = [finding for finding in check(delivered, line, lowered=True) if finding.severity == "error"]
         if left:
             raise InputError(f"{device.name} cannot run the lowered graph: {left[0].node}: {left[0].message} ({left[0].rule}; {len(left)} findings).")
-        precision = layer_precisions(lowered)
-        data = serialise(without_metadata(lowered))
+        precision, islands = layer_precisions(lowered), islands_of(lowered)
+        data = serialise(without_metadata(delivered))
+        build = build_plan(delivered, line, device, "int8" in precision.values(), half, islands)
+        files = {"model.onnx": data, "device/build.json": (json.dumps(build, indent=2, sort_keys=True) + "\n").encode()}
+        if half:
+            files["host.onnx"] = serialise(without_metadata(on_host(lowered)))
         seen = smoke(data)
-        opset = lowered.opset_imports[""]
-        checks = [Check(name="TensorRT rules", ok=True, detail=f"no finding for {line}, opset {opset}")]
+        checks = [Check(name="TensorRT rules", ok=True, detail=f"no finding for {line}, opset {delivered.opset_imports['']}")]
+        checks += [Check(name="float32 islands", ok=True, detail=_islands(lowered, islands))] if half else []
         checks += [seen] if seen is not None else []
         refused = (f"{seen.detail}.",) if seen is not None and not seen.ok else ()
         quantised = sum(kind == "int8" for kind in precision.values())
         return Artifact(
             engine="onnxruntime",
-            main="model.onnx",
-            files={"model.onnx": data, "device/build.json": _build(lowered, line, device, bool(quantised))},
+            main="host.onnx" if half else "model.onnx",
+            files=files,
             layers=precision,
             integer_layers=IntegerLayers(quantised=quantised, integer_in_engine=None),
             checks=tuple(checks),
             left_to_device=(
-                f"building the engine with {line}: {_command(lowered, line, bool(quantised))}",
-                "which layers run as integers, latency, energy and memory: only the board shows them",
+                f"building the engine with {line}: {build['command']}",
+                "which layers run as integers, in which width float16 sums are kept, latency, energy and memory: only the board shows them",
             ),
             warnings=refused,
         )
 
 
-def _profile(lowered: ir.Model) -> dict[str, list[int]]:
-    """Input shapes with one sample where the graph leaves a size open."""
-    return {str(v.name): [size if isinstance(size, int) else 1 for size in v.shape or ()] for v in lowered.graph.inputs}
-
-
-def _command(lowered: ir.Model, line: JetPack, quantised: bool) -> str:
-    shapes = ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in _profile(lowered).items())
-    typed = "--stronglyTyped" if line.tensorrt >= (10,) else "--int8" * quantised
-    dynamic = any(not isinstance(size, int) for value in lowered.graph.inputs for size in value.shape or ())
-    return " ".join(part for part in ("trtexec --onnx=model.onnx --saveEngine=model.plan", typed, f"--shapes={shapes}" * dynamic) if part)
-
-
-def _build(lowered: ir.Model, line: JetPack, device: Device, quantised: bool) -> bytes:
-    """device/build.json: what the engine is built for and how."""
-    body = {
-        "device": device.name,
-        "jetpack": line.name,
-        "tensorrt": ".".join(map(str, line.tensorrt)),
-        "compute_capability": device.extra["compute_capability"].value,
-        "shapes": _profile(lowered),
-        "command": _command(lowered, line, quantised),
-    }
-    return (json.dumps(body, indent=2, sort_keys=True) + "\n").encode()
+def _islands(lowered: ir.Model, islands: dict[str, str]) -> str:
+    """How many nodes stay in float32 and why; by name those that the network's own values keep there."""
+    reasons = Counter(reason if reason in WELL_KNOWN else "their range" for reason in islands.values())
+    named = [f"{name} ({reason})" for name, reason in islands.items() if reason not in WELL_KNOWN]
+    counted = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    return f"{len(islands)} of {len(lowered.graph)} nodes: {counted or 'none'}" + (f"; {', '.join(named)}" if named else "")
 
 
 TARGET = JetsonTarget()

@@ -152,12 +152,12 @@ def mixed_floats(model: ir.Model, line: JetPack) -> Found:
 
 
 def endless_mask(model: ir.Model, line: JetPack) -> Found:
-    """A mask of -inf turns a fully masked row, and any float16 sum with it, into NaN."""
+    """A mask of -inf turns a fully masked row into NaN."""
     for value in model.graph.initializers.values():
         if is_endless_mask(value):
             yield (
                 next((str(use.node.name) for use in value.uses()), str(value.name)),
-                f"the mask {value.name} holds -inf or less than float16: -1e4 does the same",
+                f"the mask {value.name} holds -inf or what a sum turns into it: -1e30 does the same",
             )
 
 
@@ -243,7 +243,7 @@ RULES = (
     Rule("trt.control-flow", control_flow, "accepted, measured", severity="warning"),
     Rule("trt.double", doubles, "accepted, measured", severity="warning"),
     Rule("trt.mixed-floats", mixed_floats, "refused in strongly typed networks, measured"),
-    Rule("trt.endless-mask", endless_mask, "NaN in float16", severity="repaired"),
+    Rule("trt.endless-mask", endless_mask, "softmax of a row of -inf", severity="repaired"),
     Rule("trt.attention", attention, "refused by the builder, measured", severity="repaired"),
     Rule("trt.odd-attention", odd_attention, "refused, measured"),
     Rule("trt.older-operator", older_operator, "ONNX operator versions", severity="repaired"),

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+import torch
 from rich.console import Console
 
 import edgeattn
@@ -117,7 +118,7 @@ CASES = {
     ],
     "trt.endless-mask": [
         (graph("a = Add(x, m) y = Softmax(a)", constants="float[8] m = {0, 0, 0, 0, 0, 0, 0, -3.4e38}"), ORIN, "node0"),
-        (graph("a = Where(c, m, x) y = Softmax(a)", "bool[2,8] c, float[2,8] x", "float m = {-1e9}"), NEW, "node0"),
+        (graph("a = Where(c, m, x) y = Softmax(a)", "bool[2,8] c, float[2,8] x", "float m = {-1e38}"), NEW, "node0"),
     ],
     "trt.attention": [
         (typed(graph("y = Attention(q, k, v)", HEADS, outputs=OUT)), ORIN, "node0"),
@@ -270,7 +271,10 @@ def test_integers_are_symmetric_and_only_at_linear_layers(bundle):
     assert all(all(sides) or not any(sides) for sides in quantised)
 
 
-@pytest.mark.parametrize(("device", "precision", "message"), [("jetson-nano", "int8", "no int8"), ("jetson-thor", "int8-dynamic", "int8, fp32")])
+UNAVAILABLE = [("jetson-nano", "int8", "no int8"), ("jetson-thor", "int8-dynamic", "int8, fp16, fp32")]
+
+
+@pytest.mark.parametrize(("device", "precision", "message"), UNAVAILABLE)
 def test_a_precision_that_the_board_has_not_is_refused_at_once(device, precision, message, tmp_path):
     with pytest.raises(InputError, match=message):
         edgeattn.compile(find("ecg_nat").weights, device, precision=precision, output=tmp_path / "a.edge")
@@ -282,8 +286,46 @@ def test_a_recipe_is_held_to_the_boards_precisions_and_the_option_is_not(tmp_pat
     edgeattn.compile(weights, "jetson-nano", recipe=floats, output=tmp_path / "a.edge")
     with pytest.raises(InputError, match="no int8"):
         edgeattn.compile(weights, "jetson-nano", precision="fp32", recipe=Recipe(default="int8"), output=tmp_path / "b.edge")
-    with pytest.raises(InputError, match="'w4' is not one of int8, fp32"):
+    with pytest.raises(InputError, match="'w4' is not one of int8, fp16, fp32"):
         edgeattn.compile(weights, "jetson-thor", recipe=floats.raised("head", "w4", ""), output=tmp_path / "b.edge")
+
+
+@pytest.fixture(scope="module")
+def large_logits(tmp_path_factory):
+    import large_logits
+
+    folder = tmp_path_factory.mktemp("large-logits")
+    torch.save(large_logits.build().state_dict(), folder / "l.pt")
+    np.savez(folder / "l.npz", **large_logits.data(400))
+    return folder
+
+
+@pytest.mark.parametrize("device", ["jetson-nano", "jetson-orin-nano"])
+def test_logits_beyond_float16_and_an_endless_mask_become_float32_islands(device, large_logits, tmp_path):
+    files = {"model": "large_logits:build", "calib": large_logits / "l.npz"}
+    compiled = edgeattn.compile(large_logits / "l.pt", device, precision="fp16", output=tmp_path / "a.edge", **files)
+    assert compiled.manifest.passed and compiled.manifest.precision == "fp16"
+    assert [candidate.name for candidate in compiled.candidates] == ["fp16"]
+    listed = next(check.detail for check in compiled.manifest.checks if check.name == "float32 islands")
+    assert "Attention/MatMul" in listed and "reaches" in listed
+    build = json.loads((tmp_path / "a.edge" / "device" / "build.json").read_text())
+    assert any("Softmax" in node for node in build["float32_islands"])
+    assert edgeattn.verify(tmp_path / "a.edge").ok
+
+
+def test_new_boards_get_a_typed_graph_and_old_ones_the_layers_to_hold_in_float32(large_logits, tmp_path):
+    files = {"model": "large_logits:build", "calib": large_logits / "l.npz", "precision": "fp16"}
+    kinds = {}
+    for device in ("jetson-nano", "jetson-orin-nano"):
+        edgeattn.compile(large_logits / "l.pt", device, output=tmp_path / device, **files)
+        build = json.loads((tmp_path / device / "device" / "build.json").read_text())
+        weights = {tensor.data_type for tensor in onnx.load(tmp_path / device / "model.onnx").graph.initializer if len(tensor.dims) == 2}
+        kinds[device] = (build["strongly_typed"], build["flags"], bool(build["float32_layers"]), onnx.TensorProto.FLOAT16 in weights)
+    assert kinds == {"jetson-nano": (False, ["fp16"], True, False), "jetson-orin-nano": (True, [], False, True)}
+
+
+def test_without_a_wish_a_board_gets_the_narrowest_precision_that_it_has(tmp_path):
+    assert edgeattn.compile(find("rpattention").weights, "jetson-nano", output=tmp_path / "a.edge").manifest.precision == "fp16"
 
 
 def test_an_old_line_gets_an_old_opset(tmp_path):

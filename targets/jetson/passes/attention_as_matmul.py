@@ -10,13 +10,13 @@ import onnx_ir as ir
 from ....export.passes.constants import constant
 from ...emit import Emitter
 
-MASKED = -1e4  # what a False in a mask adds to a logit; in float16 too its exp is 0, and -inf would turn a fully masked row into NaN
+MASKED = -1e30  # what a False in a mask adds to a logit, however large that is; -inf would turn a fully masked row into NaN
 
 
 class AttentionAsMatMul(ir.passes.InPlacePass):
     """Attention(Q, K, V: [batch, heads, length, size])   becomes   Softmax((Q s) K^T + mask) V.
 
-    1. The scale is taken to the queries, so that logits are small before they exist. 2. Boolean masks become 0 and -1e4.
+    1. The scale is taken to the queries, so that logits are small before they exist. 2. Boolean masks become 0 and -1e30.
     3. is_causal becomes a constant mask; lengths must be known. The pattern MatMul, Add, Softmax, MatMul is what TensorRT fuses.
     Left alone, and found by `check`: grouped heads, a soft cap, past keys, three-dimensional inputs, logits as an output.
     """

@@ -7,12 +7,11 @@ import onnx_ir as ir
 
 from .attention_as_matmul import MASKED
 
-LARGEST = 65504.0  # of float16
 CARRIES = ("Add", "Where", "Expand", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Cast", "Slice", "Gather")  # what a mask passes on its way
 
 
 class FiniteMasks(ir.passes.InPlacePass):
-    """A constant mask of 0 and -inf (or a number below float16's range)   becomes   one of 0 and -1e4.
+    """A constant mask of 0 and -inf (or a number near float32's end)   becomes   one of 0 and -1e30, which stays in float32.
 
     Only initializers that reach a Softmax or Attention through sums, choices and changes of shape; a row that is masked whole then averages
     instead of giving NaN. Left alone: large numbers that mask nothing.
@@ -24,17 +23,16 @@ class FiniteMasks(ir.passes.InPlacePass):
             if is_endless_mask(value):
                 assert value.const_value is not None
                 array = value.const_value.numpy()
-                value.const_value = ir.tensor(np.where(array < -LARGEST, np.float32(MASKED), array).astype(array.dtype), name=value.name)
+                value.const_value = ir.tensor(np.maximum(array, np.float32(MASKED)).astype(array.dtype), name=value.name)
                 modified = True
         return ir.passes.PassResult(model, modified)
 
 
 def is_endless_mask(value: ir.Value) -> bool:
-    """Whether an initializer masks with what float16 cannot hold."""
-    if value.const_value is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+    """Whether an initializer masks with what a sum with it turns into -inf."""
+    if value.const_value is None or value.dtype != ir.DataType.FLOAT:
         return False
-    array = value.const_value.numpy()
-    return bool((array < -LARGEST).any()) and _reaches_softmax(value)
+    return bool((value.const_value.numpy() < np.float32(MASKED)).any()) and _reaches_softmax(value)
 
 
 def _reaches_softmax(value: ir.Value) -> bool:
