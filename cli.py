@@ -72,20 +72,24 @@ def main() -> None:
 @click.option("--window", type=click.IntRange(1, 10_000), default=35, show_default=True, help="Of event recordings: ms of each, from its start.")
 @click.option("--roi", type=click.IntRange(min=1), help="Of event recordings: pixels cut out about the salient place [default: 96 % of the height].")
 @click.option("--jetpack", help="The software on a Jetson, such as 5.1 [default: the oldest of the board's with TensorRT 10].")
+@click.option(
+    "--profile", multiple=True, metavar="NAME=1x128,4x128,8x512", help="Least, usual, largest shape of a Jetson's engine [default: 1 sample]."
+)
 @click.option("--trust", is_flag=True, help="Unpickle code from the checkpoint: only for files you made.")
 @click.option("--allow-uncalibrated", is_flag=True, help="Quantise on generated inputs.")
 @click.option("--force", is_flag=True, help="Write the bundle even if it misses its accuracy gate, marked as failing.")
 @as_json
-def compile_(json_: bool, inputs: tuple[str, ...], dynamic: tuple[str, ...], recipe: str | None, **options: Any) -> None:
+def compile_(json_: bool, inputs: tuple[str, ...], dynamic: tuple[str, ...], profile: tuple[str, ...], recipe: str | None, **options: Any) -> None:
     """Compile CHECKPOINT into a bundle that verifies itself on the device."""
     from .compiler import compile as run
-    from .export.data import parse_dynamic, parse_inputs
+    from .export.data import parse_dynamic, parse_inputs, parse_profiles
     from .quantize.recipe import Recipe
 
     example = parse_inputs(inputs) or None
+    named: dict[str, Any] = {"example": example, "dynamic": parse_dynamic(dynamic), "profiles": parse_profiles(profile)}
     read_recipe = Recipe.read(recipe) if recipe else None
     with _progress() as say:
-        result = run(**options, recipe=read_recipe, example=example, dynamic=parse_dynamic(dynamic), progress=say)
+        result = run(**options, recipe=read_recipe, **named, progress=say)
     _print(result.to_json(), json_, show_compilation)
 
 

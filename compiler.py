@@ -15,7 +15,7 @@ from .dense import compile_dense
 from .devices import find_device, with_software
 from .errors import InputError
 from .export.checkpoint import read
-from .export.data import read_samples
+from .export.data import Profile, read_samples
 from .export.network import STEP, Reset
 from .export.recordings import read_recordings
 from .quantize.recipe import Recipe
@@ -43,6 +43,7 @@ def compile(  # the public name: edgeattn.compile
     window: int = 35,
     roi: int | None = None,
     jetpack: str | None = None,
+    profiles: Mapping[str, Profile] | None = None,
     trust: bool = False,
     allow_uncalibrated: bool = False,
     force: bool = False,
@@ -55,7 +56,8 @@ def compile(  # the public name: edgeattn.compile
     calib: the user's data (.npz by input name, optionally `labels`), half of it kept for the gate; for spiking networks also a folder of event
     recordings, one sub-folder a class: the first `window` ms of each and `roi` pixels about its salient place. example: inputs where nothing
     else gives them; dynamic: axes per input that may vary; timestep, reset: of a NIR graph, seconds a step and how its neurons reset (value,
-    subtract or hold) where it does not say; jetpack: the software line on a Jetson, such as 5.1.
+    subtract or hold) where it does not say; jetpack: the software line on a Jetson, such as 5.1;
+    profiles: by input, the shapes that a Jetson's engine is built for (their varying axes become dynamic).
     allow_uncalibrated: quantise on generated inputs. force: write a bundle that misses its gate.
     Raises InputError for wrong use, GateFailed where no candidate passes and `force` is not set; nothing is written then.
     """
@@ -74,7 +76,7 @@ def compile(  # the public name: edgeattn.compile
         say("reading the recordings")
         user = read_recordings(Path(str(calib)), reference.inputs[0], window, roi)
     data = data_of(reference, user, example)
-    request = Request(with_metric(reference, data), device, data, Path(checkpoint), path, force, say)
+    request = Request(with_metric(reference, data), device, data, Path(checkpoint), path, force, say, profiles or {})
     if backend.form == "nir":
         manifest, mappings, findings = compile_spiking(request, backend, allow_uncalibrated)
         return Compilation(path, manifest, mappings, findings, (note,) if note else ())

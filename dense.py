@@ -13,7 +13,7 @@ from .devices import Device
 from .errors import GateFailed, InputError
 from .evidence import evidence_files
 from .export.compare import check_graph
-from .export.data import generated_samples
+from .export.data import Profile, check_profiles, generated_samples
 from .export.graph import to_graph
 from .export.host import host_session
 from .export.trace import Program, trace
@@ -47,8 +47,11 @@ def compile_dense(
     auto = precision == "auto"
     chosen_recipe = recipe or _recipe(target, device, AUTO[0] if auto else precision)
     _demand_calibration(data, chosen_recipe, allow_uncalibrated)
+    if request.profiles and not target.takes_profiles:
+        raise InputError(f"target {target.name} builds nothing for certain shapes: leave --profile out; --dynamic says which axes vary.")
     request.progress("tracing")
-    program = trace(reference, first_samples(data.calibration), dynamic)
+    program = trace(reference, first_samples(data.calibration), _open_axes(dynamic, request.profiles))
+    check_profiles(request.profiles, program.inputs)
     request.progress("exporting the graph and comparing it with the module")
     graph = to_graph(program)
     export_error = check_graph(graph, program, _probes(data, program))
@@ -63,7 +66,7 @@ def compile_dense(
         failed = f"no candidate for {reference.name} on {device.name} passes the gate"
         raise GateFailed(f"{failed}: the best, {best.name}, fails because {best.verdict.reason}.")
     request.progress("packaging")
-    artifact = target.package(best.lowered, device)
+    artifact = target.package(best.lowered, device, request.profiles)
     golden = _golden(program, data, best, expected)
     exported = Check(name="graph equals module", ok=True, detail=f"largest relative error {export_error:.3g}")
     manifest = _manifest(request, program, best, artifact, exported, _verify_tolerance(tolerance, golden), expected)
@@ -103,6 +106,14 @@ def _manifest(
         left_to_device=artifact.left_to_device,
         warnings=(*artifact.warnings, *_gate_warnings(best, request.data)),
     )
+
+
+def _open_axes(dynamic: Mapping[str, Iterable[int]] | None, profiles: Mapping[str, Profile]) -> dict[str, tuple[int, ...]] | None:
+    """The axes asked for, and those that a profile varies."""
+    if dynamic is None and not any(set(profile.open_axes) - {0} for profile in profiles.values()):
+        return None
+    asked = dynamic or {}
+    return {name: tuple(sorted({*asked.get(name, ()), *(profiles[name].open_axes if name in profiles else ())})) for name in {**asked, **profiles}}
 
 
 def _narrowest(target: DenseTarget, device: Device) -> str:

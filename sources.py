@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from .devices import Device
 from .errors import InputError
-from .export.data import generated_samples, split
+from .export.data import Profile, generated_samples, split
 from .models.metrics import ACCURACY, MEAN_SQUARED_ERROR
 from .models.reference import Reference, Samples
 from .runtime.manifest import Provenance
@@ -33,7 +33,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Request:
-    """What `compile` has found out before the ways of dense and spiking networks part. output: where the bundle goes."""
+    """What `compile` has found out before the ways of dense and spiking networks part.
+
+    output: where the bundle goes; profiles: shapes that an engine is built for, by input.
+    """
 
     reference: Reference
     device: Device
@@ -42,6 +45,7 @@ class Request:
     output: Path
     force: bool
     progress: Callable[[str], None]
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
 
 
 def data_of(reference: Reference, user: Samples | None, example: Mapping[str, np.ndarray] | None) -> Data:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
@@ -78,6 +79,52 @@ def parse_dynamic(texts: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
             raise InputError(f"--dynamic {text!r} is not of the form input:axis,axis, such as x:0,1.")
         axes[name] = tuple(int(number) for number in numbers.split(","))
     return axes or None
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """The least, usual and largest shape of one input: what an engine is built for and tuned on."""
+
+    least: tuple[int, ...]
+    usual: tuple[int, ...]
+    largest: tuple[int, ...]
+
+    @property
+    def open_axes(self) -> tuple[int, ...]:
+        """The axes whose size varies."""
+        return tuple(axis for axis, (low, high) in enumerate(zip(self.least, self.largest, strict=True)) if low != high)
+
+
+NO_PROFILES: Mapping[str, Profile] = {}
+
+
+def parse_profiles(texts: Sequence[str]) -> dict[str, Profile]:
+    """`x=1x128,4x128,8x512` → {"x": Profile}: least, usual and largest shape; one shape stands for all three."""
+    profiles = {}
+    for text in texts:
+        name, _, listed = text.partition("=")
+        if not name or not re.fullmatch(r"\d+(x\d+)*(,\d+(x\d+)*){0,2}", listed) or listed.count(",") == 1:
+            raise InputError(f"--profile {text!r} is not of the form input=LEAST,USUAL,LARGEST, such as x=1x128,4x128,8x512.")
+        shapes = [tuple(int(size) for size in shape.split("x")) for shape in listed.split(",")]
+        profile = Profile(*(shapes if len(shapes) == 3 else 3 * shapes))
+        ranks = {len(shape) for shape in shapes}
+        if len(ranks) > 1 or not all(0 < a <= b <= c for a, b, c in zip(profile.least, profile.usual, profile.largest, strict=True)):
+            raise InputError(f"--profile {text!r}: every size must grow from least over usual to largest, and be at least 1.")
+        profiles[name] = profile
+    return profiles
+
+
+def check_profiles(profiles: Mapping[str, Profile], inputs: Sequence[TensorSpec]) -> None:
+    """Raises InputError for a profile of an unknown input, of another rank, or that varies a fixed size."""
+    known = {spec.name: spec.shape for spec in inputs}
+    for name, profile in profiles.items():
+        if name not in known:
+            raise InputError(f"--profile names {name}, but the inputs are {', '.join(known)}.")
+        shape = ", ".join(map(str, known[name]))
+        if len(profile.least) != len(known[name]):
+            raise InputError(f"--profile of {name} has {len(profile.least)} sizes, the input is ({shape}).")
+        for axis, size in enumerate(known[name]):
+            if isinstance(size, int) and not profile.least[axis] == profile.largest[axis] == size:
+                raise InputError(f"--profile of {name} varies axis {axis}, which is {size} in the network: its shape is ({shape}).")
 
 
 def generated_samples(example: Mapping[str, np.ndarray], count: int = 64, seed: int = 1) -> Samples:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..devices import Device
+    from ..export.data import Profile
     from ..export.network import Network
     from ..quantize.recipe import Recipe
     from ..runtime.emulator import Board
@@ -58,9 +59,13 @@ class Target(Protocol):
 
 
 class DenseTarget(Target, Protocol):
-    """A target of dense networks: one lowering, precision by recipe. precisions: what `--precision` may ask for, narrowest first."""
+    """A target of dense networks: one lowering, precision by recipe.
+
+    precisions: what `--precision` may ask for, narrowest first; takes_profiles: whether its engines are built for certain shapes.
+    """
 
     precisions: tuple[str, ...]
+    takes_profiles: bool
 
     def recipe(self, device: Device) -> Recipe:
         """How networks are quantised for this device unless the user says otherwise."""
@@ -68,8 +73,8 @@ class DenseTarget(Target, Protocol):
     def lower(self, graph: Any, device: Device) -> Any:
         """The graph in the form that the target's engine runs fastest; the argument is left as it was."""
 
-    def package(self, lowered: Any, device: Device) -> Artifact:
-        """The files, with what the engine made of them read back."""
+    def package(self, lowered: Any, device: Device, profiles: Mapping[str, Profile]) -> Artifact:
+        """The files, with what the engine made of them read back. profiles: shapes by input that the user asked for."""
 
 
 class SpikingTarget(Target, Protocol):

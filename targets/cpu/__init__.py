@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import onnx_ir as ir
 
 from ...devices import Device
+from ...export.data import NO_PROFILES, Profile
 from ...export.host import serialise
 from ...quantize.recipe import Recipe
 from ...runtime.manifest import Check, IntegerLayers
@@ -23,6 +25,7 @@ class CpuTarget:
     name = "cpu"
     form: Literal["onnx", "nir"] = "onnx"
     precisions = ("auto", "w4", "w8", "int8", "int8-dynamic", "fp32")
+    takes_profiles = False
 
     def recipe(self, device: Device) -> Recipe:
         """Activations with a zero point cost nothing here and use the range of one-sided activations fully."""
@@ -34,7 +37,7 @@ class CpuTarget:
     def lower(self, graph: ir.Model, device: Device) -> ir.Model:
         return lower(graph, device)
 
-    def package(self, lowered: ir.Model, device: Device) -> Artifact:
+    def package(self, lowered: ir.Model, device: Device, profiles: Mapping[str, Profile] = NO_PROFILES) -> Artifact:
         """The .onnx file, with ONNX Runtime's optimised graph read back."""
         precision = layer_precisions(lowered)
         integers = tuple(path for path, kind in precision.items() if kind in ("int8", "int8-dynamic"))

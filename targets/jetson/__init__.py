@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Literal
 
 import onnx_ir as ir
 
 from ...devices import Device
 from ...errors import InputError
+from ...export.data import NO_PROFILES, Profile
 from ...export.host import serialise
 from ...quantize.half import WELL_KNOWN, islands_of, on_host, strongly_typed, uses_half
 from ...quantize.recipe import Recipe
@@ -29,6 +31,7 @@ class JetsonTarget:
     name = "jetson"
     form: Literal["onnx", "nir"] = "onnx"
     precisions = ("int8", "fp16", "fp32")
+    takes_profiles = True
 
     def recipe(self, device: Device) -> Recipe:
         """TensorRT quantises symmetrically, zero point 0; what is not quantised runs in float16."""
@@ -40,7 +43,7 @@ class JetsonTarget:
     def lower(self, graph: ir.Model, device: Device) -> ir.Model:
         return lower(graph, line_of(device))
 
-    def package(self, lowered: ir.Model, device: Device) -> Artifact:
+    def package(self, lowered: ir.Model, device: Device, profiles: Mapping[str, Profile] = NO_PROFILES) -> Artifact:
         """The .onnx file and how it is built; beside a float16 one, host.onnx shows on a CPU what it computes.
 
         Raises InputError where a rule still holds after lowering.
@@ -53,7 +56,7 @@ class JetsonTarget:
             raise InputError(f"{device.name} cannot run the lowered graph: {left[0].node}: {left[0].message} ({left[0].rule}; {len(left)} findings).")
         precision, islands = layer_precisions(lowered), islands_of(lowered)
         data = serialise(without_metadata(delivered))
-        build = build_plan(delivered, line, device, "int8" in precision.values(), half, islands)
+        build = build_plan(delivered, line, device, profiles, "int8" in precision.values(), half, islands)
         files = {"model.onnx": data, "device/build.json": (json.dumps(build, indent=2, sort_keys=True) + "\n").encode()}
         if half:
             files["host.onnx"] = serialise(without_metadata(on_host(lowered)))

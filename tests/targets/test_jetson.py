@@ -17,6 +17,7 @@ from rich.console import Console
 import edgeattn
 from edgeattn.devices import find_device
 from edgeattn.errors import InputError
+from edgeattn.export.data import parse_profiles
 from edgeattn.export.host import serialise
 from edgeattn.models.registry import find
 from edgeattn.quantize.recipe import Recipe
@@ -246,7 +247,8 @@ def test_a_bundle_holds_its_gate_on_the_host_and_says_what_the_board_must_show(b
     assert any("trtexec" in left and "--stronglyTyped" in left for left in manifest.left_to_device)
     assert edgeattn.verify(bundle.bundle).ok
     build = json.loads((Path(bundle.bundle) / "device" / "build.json").read_text())
-    assert (build["tensorrt"], build["compute_capability"], build["shapes"]) == ("10.3", 8.7, {"x": [1, 256, 1]})
+    assert (build["tensorrt"], build["compute_capability"]) == ("10.3", 8.7)
+    assert build["profiles"] == {"x": {"least": [1, 256, 1], "usual": [1, 256, 1], "largest": [1, 256, 1]}}
 
 
 def test_what_was_repaired_is_told_by_rule_and_node(bundle):
@@ -322,6 +324,33 @@ def test_new_boards_get_a_typed_graph_and_old_ones_the_layers_to_hold_in_float32
         weights = {tensor.data_type for tensor in onnx.load(tmp_path / device / "model.onnx").graph.initializer if len(tensor.dims) == 2}
         kinds[device] = (build["strongly_typed"], build["flags"], bool(build["float32_layers"]), onnx.TensorProto.FLOAT16 in weights)
     assert kinds == {"jetson-nano": (False, ["fp16"], True, False), "jetson-orin-nano": (True, [], False, True)}
+
+
+def test_an_engine_is_built_for_the_shapes_asked_for(tmp_path):
+    import sentence_encoder
+
+    torch.save(sentence_encoder.build().state_dict(), tmp_path / "s.pt")
+    np.savez(tmp_path / "s.npz", **sentence_encoder.data(32))
+    files = {"model": "sentence_encoder:build", "calib": tmp_path / "s.npz", "precision": "fp16"}
+    length = sentence_encoder.data(1)["input_ids"].shape[1]
+    wanted = parse_profiles([f"{name}=1x4,2x{length},4x{length}" for name in ("input_ids", "attention_mask")])
+    edgeattn.compile(tmp_path / "s.pt", "jetson-orin-nano", output=tmp_path / "a.edge", profiles=wanted, **files)
+    build = json.loads((tmp_path / "a.edge" / "device" / "build.json").read_text())
+    assert build["profiles"]["input_ids"] == {"least": [1, 4], "usual": [2, length], "largest": [4, length]}
+    assert f"--minShapes=input_ids:1x4,attention_mask:1x4 --optShapes=input_ids:2x{length}" in build["command"]
+    short = {name: array[:3, :4] for name, array in sentence_encoder.data(3).items()}
+    assert edgeattn.load(tmp_path / "a.edge").run(**short), "what a profile varies is open in the graph too"
+
+
+def test_profiles_that_cannot_be_are_refused_before_any_work(tmp_path):
+    weights, output = find("rpattention").weights, tmp_path / "a.edge"
+    for text, message in (("x=8x8x8,1x8x8,9x8x8", "must grow"), ("x=1x8", "2 sizes"), ("z=1x8x8", "inputs are x"), ("x=1x4x8,1x8x8,2x8x8", "axis1")):
+        with pytest.raises(InputError, match=message):
+            edgeattn.compile(weights, "jetson-orin-nano", profiles=parse_profiles([text]), output=output)
+    with pytest.raises(InputError, match="not of the form"):
+        parse_profiles(["x=1x8,2x8"])
+    with pytest.raises(InputError, match="target cpu builds nothing for certain shapes"):
+        edgeattn.compile(weights, "cpu", profiles=parse_profiles(["x=1x8x8"]), output=output)
 
 
 def test_without_a_wish_a_board_gets_the_narrowest_precision_that_it_has(tmp_path):
