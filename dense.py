@@ -66,8 +66,8 @@ def compile_dense(
         failed = f"no candidate for {reference.name} on {device.name} passes the gate"
         raise GateFailed(f"{failed}: the best, {best.name}, fails because {best.verdict.reason}.")
     request.progress("packaging")
-    artifact = target.package(best.lowered, device, request.profiles)
     golden = _golden(program, data, best, expected)
+    artifact = target.package(best.lowered, device, request.profiles, golden)
     exported = Check(name="graph equals module", ok=True, detail=f"largest relative error {export_error:.3g}")
     manifest = _manifest(request, program, best, artifact, exported, _verify_tolerance(tolerance, golden), expected)
     files = {**artifact.files, "golden.safetensors": pack_golden(golden), "recipe.yaml": best.quantised.recipe.to_yaml().encode()}

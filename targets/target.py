@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..export.network import Network
     from ..quantize.recipe import Recipe
     from ..runtime.emulator import Board
+    from ..runtime.golden import Golden
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,11 @@ class DenseTarget(Target, Protocol):
     def lower(self, graph: Any, device: Device) -> Any:
         """The graph in the form that the target's engine runs fastest; the argument is left as it was."""
 
-    def package(self, lowered: Any, device: Device, profiles: Mapping[str, Profile]) -> Artifact:
-        """The files, with what the engine made of them read back. profiles: shapes by input that the user asked for."""
+    def package(self, lowered: Any, device: Device, profiles: Mapping[str, Profile], golden: Golden) -> Artifact:
+        """The files, with what the engine made of them read back.
+
+        profiles: shapes by input that the user asked for; golden: the vectors that the bundle will carry.
+        """
 
 
 class SpikingTarget(Target, Protocol):

@@ -11,6 +11,7 @@ from ...devices import Device
 from ...export.data import NO_PROFILES, Profile
 from ...export.host import serialise
 from ...quantize.recipe import Recipe
+from ...runtime.golden import Golden
 from ...runtime.manifest import Check, IntegerLayers
 from ..graphs import layer_precisions, without_metadata
 from ..target import Artifact, Finding
@@ -37,7 +38,7 @@ class CpuTarget:
     def lower(self, graph: ir.Model, device: Device) -> ir.Model:
         return lower(graph, device)
 
-    def package(self, lowered: ir.Model, device: Device, profiles: Mapping[str, Profile] = NO_PROFILES) -> Artifact:
+    def package(self, lowered: ir.Model, device: Device, profiles: Mapping[str, Profile] = NO_PROFILES, golden: Golden | None = None) -> Artifact:
         """The .onnx file, with ONNX Runtime's optimised graph read back."""
         precision = layer_precisions(lowered)
         integers = tuple(path for path, kind in precision.items() if kind in ("int8", "int8-dynamic"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
@@ -15,11 +14,13 @@ from ...export.data import NO_PROFILES, Profile
 from ...export.host import serialise
 from ...quantize.half import WELL_KNOWN, islands_of, on_host, strongly_typed, uses_half
 from ...quantize.recipe import Recipe
+from ...runtime.golden import Golden
 from ...runtime.manifest import Check, IntegerLayers
 from ..graphs import layer_precisions, without_metadata
 from ..target import Artifact, Finding
 from .build import build_plan
 from .check import check
+from .device import device_files
 from .jetpack import line_of
 from .lower import lower
 from .smoke import smoke
@@ -43,7 +44,7 @@ class JetsonTarget:
     def lower(self, graph: ir.Model, device: Device) -> ir.Model:
         return lower(graph, line_of(device))
 
-    def package(self, lowered: ir.Model, device: Device, profiles: Mapping[str, Profile] = NO_PROFILES) -> Artifact:
+    def package(self, lowered: ir.Model, device: Device, profiles: Mapping[str, Profile] = NO_PROFILES, golden: Golden | None = None) -> Artifact:
         """The .onnx file and how it is built; beside a float16 one, host.onnx shows on a CPU what it computes.
 
         Raises InputError where a rule still holds after lowering.
@@ -57,9 +58,10 @@ class JetsonTarget:
         precision, islands = layer_precisions(lowered), islands_of(lowered)
         data = serialise(without_metadata(delivered))
         build = build_plan(delivered, line, device, profiles, "int8" in precision.values(), half, islands)
-        files = {"model.onnx": data, "device/build.json": (json.dumps(build, indent=2, sort_keys=True) + "\n").encode()}
+        shown = on_host(lowered)
+        files = {"model.onnx": data, **device_files(build, shown, golden)}
         if half:
-            files["host.onnx"] = serialise(without_metadata(on_host(lowered)))
+            files["host.onnx"] = serialise(without_metadata(shown))
         seen = smoke(data)
         checks = [Check(name="TensorRT rules", ok=True, detail=f"no finding for {line}, opset {delivered.opset_imports['']}")]
         checks += [Check(name="float32 islands", ok=True, detail=_islands(lowered, islands))] if half else []
@@ -74,7 +76,7 @@ class JetsonTarget:
             integer_layers=IntegerLayers(quantised=quantised, integer_in_engine=None),
             checks=tuple(checks),
             left_to_device=(
-                f"building the engine with {line}: {build['command']}",
+                f"building the engine with {line}: python3 device/run.py build (or trtexec, as device/build.json says), then verify and bench",
                 "which layers run as integers, in which width float16 sums are kept, latency, energy and memory: only the board shows them",
             ),
             warnings=refused,

@@ -94,3 +94,25 @@ def test_an_arm64_board_times_a_run(arm_python, wheel, arm_bundle):
     result = run_on_arm(arm_python, wheel, code, arm_bundle)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.strip().endswith("True")
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (None, "TensorRT's Python bindings are missing (No module named 'tensorrt'): sudo apt install python3-libnvinfer"),
+        ("import ctypes; ctypes.CDLL('libnvinfer.so.10')", "TensorRT's library is missing (libnvinfer.so.10: cannot open shared object file"),
+    ],
+)
+def test_an_arm64_board_without_tensorrt_says_in_one_sentence_what_is_missing(arm_python, tmp_path, module, said):
+    import edgeattn
+    from edgeattn.models.registry import find
+
+    bundle = edgeattn.compile(find("rpattention").weights, "jetson-orin-nano", output=tmp_path / "a.edge").bundle
+    if module:
+        (tmp_path / "bindings").mkdir()
+        (tmp_path / "bindings" / "tensorrt.py").write_text(module)
+    environment = {**os.environ, "PYTHONPATH": f"{CACHE / 'site'}:{tmp_path / 'bindings'}", "PYTHONHOME": str(CACHE / "root" / "usr")}
+    run = subprocess.run([*arm_python, bundle / "device" / "run.py", "verify"], capture_output=True, text=True, check=False, env=environment)
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.count("\n") == 1 and said in run.stderr
+    assert edgeattn.verify(bundle).ok

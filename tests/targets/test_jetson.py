@@ -244,10 +244,11 @@ def test_a_bundle_holds_its_gate_on_the_host_and_says_what_the_board_must_show(b
     assert manifest.passed and manifest.precision == "int8"
     assert manifest.parity.metric.artifact > manifest.parity.metric.reference - 1
     assert manifest.integer_layers.integer_in_engine is None
-    assert any("trtexec" in left and "--stronglyTyped" in left for left in manifest.left_to_device)
+    assert any("device/run.py build" in left for left in manifest.left_to_device)
     assert edgeattn.verify(bundle.bundle).ok
     build = json.loads((Path(bundle.bundle) / "device" / "build.json").read_text())
     assert (build["tensorrt"], build["compute_capability"]) == ("10.3", 8.7)
+    assert "--stronglyTyped" in build["command"]
     assert build["profiles"] == {"x": {"least": [1, 256, 1], "usual": [1, 256, 1], "largest": [1, 256, 1]}}
 
 
