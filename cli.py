@@ -16,13 +16,19 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from . import __version__
-from .errors import EdgeattnError, MissingError
-from .views import show_bench, show_compilation, show_devices, show_doctor, show_inspect, show_models, show_verification
+from .errors import EdgeattnError, InputError, MissingError
+from .views import show_bench, show_compilation, show_devices, show_doctor, show_inspect, show_models, show_probe, show_verification
 
 STDERR = Console(stderr=True)
 TRACEBACK = "EDGEATTN_TRACEBACK"  # set to 1 to see where an error came from
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object on stdout and nothing else.")
 bundle_argument = click.argument("bundle", type=click.Path())
+
+
+def on_host(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of commands that can run on a board."""
+    clean = click.option("--clean", is_flag=True, help="With --host: remove everything from the board afterwards.")
+    return click.option("--host", metavar="USER@BOARD", help="Run on a board over SSH, with your keys.")(clean(function))
 
 
 class _Group(click.Group):
@@ -96,14 +102,21 @@ def compile_(json_: bool, inputs: tuple[str, ...], dynamic: tuple[str, ...], pro
 @main.command()
 @bundle_argument
 @click.option("--threads", type=int, default=1, show_default=True)
+@on_host
 @as_json
-def verify(bundle: str, threads: int, json_: bool) -> None:
-    """Check every file of BUNDLE and run its golden vectors here."""
-    from .runtime.verify import verify as run
+def verify(bundle: str, threads: int, host: str | None, clean: bool, json_: bool) -> None:
+    """Check every file of BUNDLE and run its golden vectors, here or on a board."""
+    if host is not None:
+        from .remote.run import verify_on
 
-    result = run(bundle, threads)
-    _print(result.to_json(), json_, show_verification)
-    if not result.ok:
+        with _progress() as say:
+            result = verify_on(bundle, host, clean, say)
+    else:
+        from .runtime.verify import verify as run
+
+        result = run(bundle, threads).to_json()
+    _print(result, json_, show_verification)
+    if not result["ok"]:
         sys.exit(1)
 
 
@@ -113,10 +126,14 @@ def verify(bundle: str, threads: int, json_: bool) -> None:
 @click.option("--threads", type=int, default=1, show_default=True)
 @click.option("--runs", type=int, default=1000, show_default=True)
 @click.option("--seconds", type=float, help="Run for this long instead.")
-@click.option("--save", is_flag=True, help="Keep the result in the bundle's evidence.")
+@click.option("--save", is_flag=True, help="Keep the result in the bundle's evidence; with --host it always is.")
+@on_host
 @as_json
-def bench(bundle: str, save: bool, json_: bool, **options: Any) -> None:
-    """Time BUNDLE on this machine, one sample at a time."""
+def bench(bundle: str, save: bool, host: str | None, clean: bool, json_: bool, **options: Any) -> None:
+    """Time BUNDLE on this machine or on a board, one sample at a time."""
+    if host is not None:
+        _print(_bench_on(bundle, host, clean, **options), json_, show_bench)
+        return
     from .runtime.bench import bench as run
     from .runtime.bundle import add_evidence
 
@@ -125,6 +142,15 @@ def bench(bundle: str, save: bool, json_: bool, **options: Any) -> None:
     if save:
         add_evidence(bundle, "bench.json", (json.dumps(result.to_json(), indent=2, sort_keys=True) + "\n").encode())
     _print(result.to_json(), json_, show_bench)
+
+
+def _bench_on(bundle: str, host: str, clean: bool, against: str | None, threads: int, runs: int, seconds: float | None) -> dict[str, Any]:
+    from .remote.run import bench_on
+
+    if against is not None or threads != 1:
+        raise InputError("--against and --threads are for this machine: leave them out with --host.")
+    with _progress() as say:
+        return bench_on(bundle, host, runs, seconds, clean, say)
 
 
 @main.command()
@@ -139,13 +165,29 @@ def inspect(bundle: str, json_: bool) -> None:
 
 @main.command()
 @click.argument("name", required=False)
+@click.option("--probe", metavar="USER@BOARD", help="Describe a board that is not listed, over SSH.")
+@click.option("--output", "-o", type=click.Path(), help="With --probe: the devices file that the entry is added to [default: print it].")
 @as_json
-def devices(name: str | None, json_: bool) -> None:
+def devices(name: str | None, probe: str | None, output: str | None, json_: bool) -> None:
     """List the devices edgeattn knows, or one with the source of every figure."""
+    if probe is not None:
+        _probe(probe, output, json_)
+        return
     from .devices import describe_devices
     from .runtime.machine import isa_flags
 
     _print(describe_devices(name, isa_flags()), json_, show_devices)
+
+
+def _probe(host: str, output: str | None, json_: bool) -> None:
+    from .remote.probe import probe as run
+    from .remote.probe import write_devices
+
+    with _progress() as say:
+        content = run(host, say)
+    if output is not None:
+        write_devices(content, output)
+    _print(content, json_, show_probe)
 
 
 @main.group(cls=click.Group, invoke_without_command=True)

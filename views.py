@@ -78,7 +78,13 @@ def show_bench(value: dict[str, Any], console: Console) -> None:
         f"{value['rss_mb']:.0f} MB",
     )
     console.print(table)
-    console.print(f"on {value['machine']['cpu']}, {value['machine']['cores']} cores, onnxruntime {value['machine']['onnxruntime']}")
+    machine = value["machine"]
+    if "onnxruntime" in machine:
+        console.print(f"on {machine['cpu']}, {machine['cores']} cores, onnxruntime {machine['onnxruntime']}")
+    else:
+        console.print(f"on {machine['board']}, L4T {machine['l4t']}, TensorRT {machine['tensorrt']}, power mode {machine['power_mode']}")
+        for rail, joules in (value["energy_per_inference_j"] or {}).items():
+            console.print(f"{rail}: {number(value['power']['mean_w'][rail])} W, {number(joules * 1000)} mJ an inference")
     if "comparison" in value:
         compared = value["comparison"]
         low, high = compared["interval"]
@@ -115,6 +121,13 @@ def show_devices(value: dict[str, Any], console: Console) -> None:
         console.print(value["note"])
     for key, content in value["device"].items():
         console.print(f"{key}: {content}", soft_wrap=True, highlight=False)
+
+
+def show_probe(value: dict[str, Any], console: Console) -> None:
+    """The entry as the YAML that a devices file holds."""
+    import yaml
+
+    console.print(yaml.safe_dump(value, sort_keys=False), highlight=False, soft_wrap=True, end="", markup=False)
 
 
 def show_models(value: dict[str, Any], console: Console) -> None:

@@ -1,0 +1,107 @@
+"""`verify --host` and `bench --host`: the bundle goes to the board, its kit or our runtime runs there, the result becomes evidence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, MissingError
+from ..runtime.bundle import EVIDENCE, Bundle, add_evidence
+from .connection import FOLDER, Address, Board, Say, on_board
+
+PACKAGE = Path(__file__).parents[1]
+RUNTIME = ("__init__.py", "__main__.py", "cli.py", "views.py", "errors.py", "devices.py", "devices.yaml", "runtime/*.py")
+OLDEST_PYTHON = (3, 10)  # what the runtime needs; a Jetson's kit needs 3.6
+
+
+def verify_on(path: str | Path, host: str, clean: bool = False, say: Say = lambda _: None) -> dict[str, Any]:
+    """What `verify --json` prints on the board. clean: everything put there is removed afterwards.
+
+    Raises InputError for a bundle or address that cannot be, MissingError for what the board or the way to it lacks.
+    """
+    return _run(path, host, "verify", [], clean, say)
+
+
+def bench_on(
+    path: str | Path, host: str, runs: int = 1000, seconds: float | None = None, clean: bool = False, say: Say = lambda _: None
+) -> dict[str, Any]:
+    """What `bench --json` prints on the board; parameters as in `runtime.bench.bench`, errors as in `verify_on`."""
+    return _run(path, host, "bench", ["--runs", str(runs), *(["--seconds", str(seconds)] if seconds is not None else [])], clean, say)
+
+
+def _run(path: str | Path, host: str, command: str, options: list[str], clean: bool, say: Say) -> dict[str, Any]:
+    address = Address.parse(host)
+    bundle = Bundle.open(path)
+    if bundle.manifest.target == "spinnaker":
+        raise InputError(f"{path} is for SpiNNaker, which has no SSH: run its device/run_on_board.py --board ADDRESS.")
+
+    async def work(board: Board) -> dict[str, Any]:
+        version = await board.python()
+        folder = f"{FOLDER}/{_plain(bundle.manifest.name)}-{bundle.manifest.digest[:16]}"
+        await board.send(_files(bundle), folder)
+        kit = "device/run.py" in bundle.files
+        say(f"running {command} on {address}")
+        result = await (_with_kit if kit else _with_runtime)(board, version, folder, [command, *options])
+        result["board"] = await board.answer(["python3", "-c", (Path(__file__).with_name("on_board") / "probe.py").read_text()])
+        if clean:
+            await board.remove()
+        return result
+
+    result = on_board(address, work, say)
+    result["host"] = str(address)
+    body = (json.dumps(result, indent=2, sort_keys=True) + "\n").encode()
+    add_evidence(path, f"{command}-{_plain(address.host)}.json", body)
+    return result
+
+
+async def _with_kit(board: Board, version: tuple[int, ...], folder: str, words: list[str]) -> dict[str, Any]:
+    return await board.answer(["python3", f"{folder}/device/run.py", *words, "--json"])
+
+
+async def _with_runtime(board: Board, version: tuple[int, ...], folder: str, words: list[str]) -> dict[str, Any]:
+    """Our runtime beside a virtual environment of its own; nothing else of the board is touched."""
+    if version < OLDEST_PYTHON:
+        raise MissingError(f"{board.address} has Python {'.'.join(map(str, version))}, the runtime needs 3.10 or newer.")
+    files = _runtime_files()
+    library = f"{FOLDER}/lib-{_digest(files)}"
+    await board.send({f"edgeattn/{name}": data for name, data in files.items()}, library)
+    needed = sorted(line for line in requires("edgeattn") or [] if "extra ==" not in line)
+    environment = f"{FOLDER}/venv-{'.'.join(map(str, version[:2]))}-{hashlib.sha256(' '.join(needed).encode()).hexdigest()[:8]}"
+    board.say(f"preparing a virtual environment on {board.address} (minutes, the first time)")
+    code, _, said = await board.script("prepare", [environment, *needed])
+    if code != 0:
+        raise MissingError(f"{board.address}: its virtual environment cannot be made ({(said.strip() or 'no message').splitlines()[-1]}).")
+    variables = {"PYTHONPATH": library, "PYTHONDONTWRITEBYTECODE": "1"}
+    return await board.answer([f"{environment}/bin/python", "-m", "edgeattn", words[0], folder, *words[1:], "--json"], variables)
+
+
+def _files(bundle: Bundle) -> dict[str, bytes]:
+    """The bundle as it lies here, evidence included: what arrives must pass the same checks."""
+    names = [path for path in sorted(bundle.path.rglob("*")) if path.is_file()]
+    kept = {path.relative_to(bundle.path).as_posix(): path for path in names}
+    return {name: bundle.files.get(name) or path.read_bytes() for name, path in kept.items() if name in bundle.files or _described(name)}
+
+
+def _described(name: str) -> bool:
+    return name == "manifest.json" or name.startswith(f"{EVIDENCE}/")
+
+
+def _runtime_files() -> dict[str, bytes]:
+    paths = [path for pattern in RUNTIME for path in sorted(PACKAGE.glob(pattern))]
+    return {path.relative_to(PACKAGE).as_posix(): path.read_bytes() for path in paths}
+
+
+def _digest(files: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name, data in sorted(files.items()):
+        digest.update(f"{name} {len(data)}\n".encode() + data)
+    return digest.hexdigest()[:12]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name) or "board"
