@@ -24,6 +24,7 @@ from .device import device_files
 from .jetpack import line_of
 from .lower import lower
 from .smoke import smoke
+from .triton import config
 
 
 class JetsonTarget:
@@ -59,7 +60,7 @@ class JetsonTarget:
         data = serialise(without_metadata(delivered))
         build = build_plan(delivered, line, device, profiles, "int8" in precision.values(), half, islands)
         shown = on_host(lowered)
-        files = {"model.onnx": data, **device_files(build, shown, golden)}
+        files = {"model.onnx": data, "device/triton/config.pbtxt": config(delivered, line).encode(), **device_files(build, shown, golden)}
         if half:
             files["host.onnx"] = serialise(without_metadata(shown))
         seen = smoke(data)

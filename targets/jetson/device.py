@@ -14,7 +14,7 @@ from ...export.host import host_session
 from ...export.passes.linear_as_matmul import LAYER
 from ...runtime.golden import Golden
 
-KIT = Path(__file__).with_name("kit")
+KIT, CPP = Path(__file__).with_name("kit"), Path(__file__).with_name("cpp")
 MAIN = """\"\"\"python3 device/run.py build | verify | bench | doctor\"\"\"
 
 import sys
@@ -32,6 +32,7 @@ def device_files(build: dict[str, Any], on_host: ir.Model, golden: Golden | None
     layers = {} if golden is None else inner_tensors(on_host, golden)
     files = {"device/run.py": MAIN.encode()}
     files |= {f"device/kit/{path.name}": path.read_bytes() for path in sorted(KIT.glob("*.py"))}
+    files |= {f"device/cpp/{path.name}": path.read_bytes() for path in sorted(CPP.iterdir()) if path.is_file()}
     if layers:
         files["device/layers.safetensors"] = bytes(save(layers))
     files["device/build.json"] = (json.dumps({**build, "layers": list(layers)}, indent=2, sort_keys=True) + "\n").encode()

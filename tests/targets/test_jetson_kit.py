@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,33 @@ def test_the_builder_gets_half_of_the_free_memory_and_the_shapes_of_the_bundle(d
     desk.connect(Bindings(10)).run("build", capsys=capsys)
     assert ("workspace", 3000000 * 1024 // 2) in desk.trt.log
     assert ("profile", {"x": ((1, 8, 8),) * 3}) in desk.trt.log
+
+
+def test_triton_gets_an_entry_with_the_engine(desk, tmp_path, capsys):
+    code, result = desk.connect(Bindings(10)).run("build", "--repository", str(tmp_path / "models"), capsys=capsys)
+    entry = tmp_path / "models" / "rpattention"
+    assert code == 0 and result["repository"] == str(entry)
+    assert (entry / "1" / "model.plan").stat().st_size == result["bytes"]
+    text = (entry / "config.pbtxt").read_text()
+    assert 'platform: "tensorrt_plan"' in text
+    assert 'input [ { name: "x", data_type: TYPE_FP32, dims: [ -1, 8, 8 ] } ]' in text
+
+
+def test_tritons_own_parser_reads_the_entry(bundles):
+    parser = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs tritonclient[grpc]")
+    from google.protobuf import text_format
+
+    text = (Path(bundles[10]) / "device" / "triton" / "config.pbtxt").read_text()
+    assert text_format.Parse(text, parser.ModelConfig()).input[0].dims == [-1, 8, 8]
+
+
+def test_the_cpp_example_compiles_where_the_headers_are(bundles, tmp_path):
+    folders = [folder for folder in os.environ.get("EDGEATTN_CPP_INCLUDE", "").split(":") if folder]
+    if not folders:
+        pytest.skip("needs the headers of TensorRT, CUDA and nlohmann/json: EDGEATTN_CPP_INCLUDE=folder:folder")
+    flags = ["-std=c++14", "-Wall", "-Wextra", "-Werror", "-Wno-deprecated-declarations", *(f"-isystem{folder}" for folder in folders)]
+    source = Path(bundles[10]) / "device" / "cpp" / "main.cpp"
+    assert subprocess.run(["g++", *flags, "-c", source, "-o", tmp_path / "main.o"], check=False).returncode == 0
 
 
 def test_an_engine_is_built_once_and_kept(desk, capsys):

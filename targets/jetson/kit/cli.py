@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from typing import Any, Dict, List, Optional
 
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bundle", default=here, help="the bundle's folder [default: the one this kit lies in]")
     parser.add_argument("--cache", default=plans.default_folder(), help="where engines are kept [default: %(default)s]")
     parser.add_argument("--plan", help="an engine that `build` made, instead of the kept one")
+    parser.add_argument("--repository", help="with build: also write a Triton model repository's entry under this folder")
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seconds", type=float, help="bench for this long instead")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output and nothing else")
@@ -67,7 +69,13 @@ def build(options: argparse.Namespace) -> Dict[str, Any]:
     bundle, trt = Bundle(options.bundle), import_tensorrt()
     cuda = Cuda()
     plan = plans.obtain(bundle, trt, cuda, options.cache, say)
-    return {"ok": True, "bytes": len(plan), "folder": options.cache, "built_for": plans.key(bundle, trt, cuda)}
+    result = {"ok": True, "bytes": len(plan), "folder": options.cache, "built_for": plans.key(bundle, trt, cuda)}
+    if options.repository:
+        entry = os.path.join(options.repository, re.sub(r"[^A-Za-z0-9_-]", "_", bundle.manifest["name"]))
+        plans.write(os.path.join(entry, "1", "model.plan"), plan)
+        plans.write(os.path.join(entry, "config.pbtxt"), bundle.files["device/triton/config.pbtxt"])
+        result["repository"] = entry
+    return result
 
 
 def verify(options: argparse.Namespace) -> Dict[str, Any]:

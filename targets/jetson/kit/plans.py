@@ -45,7 +45,7 @@ def obtain(bundle: Bundle, trt: Any, cuda: Cuda, folder: str, say: Say, outputs:
     plan, cache = build(trt, bundle.onnx, bundle.build, workspace(), _content(timing), outputs)
     store(path, plan, wanted)
     if cache:
-        _write(timing, cache)
+        write(timing, cache)
     return plan
 
 
@@ -69,8 +69,8 @@ def load(path: str, wanted: Dict[str, Optional[str]]) -> bytes:
 def store(path: str, plan: bytes, built: Dict[str, Optional[str]]) -> None:
     """Keeps a plan, whole or not at all."""
     body = dict(built, sha256=hashlib.sha256(plan).hexdigest())
-    _write(path + ".json", json.dumps(body, indent=2, sort_keys=True).encode())
-    _write(path, plan)
+    write(path + ".json", json.dumps(body, indent=2, sort_keys=True).encode())
+    write(path, plan)
 
 
 def _content(path: str) -> bytes:
@@ -81,7 +81,8 @@ def _content(path: str) -> bytes:
         return b""
 
 
-def _write(path: str, data: bytes) -> None:
+def write(path: str, data: bytes) -> None:
+    """Writes a file, whole or not at all; raises KitError where that fails."""
     folder = os.path.dirname(path)
     temporary = None
     try:
