@@ -10,23 +10,21 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 
 from .devices import Device
-from .export.host import host_session
 from .export.trace import Program
 from .models.reference import Samples
 from .quantize.calibrate import Quantised, quantise
 from .quantize.costs import LayerCost
 from .quantize.gate import Verdict, judge
-from .quantize.half import on_host, place_floats
+from .quantize.half import place_floats
 from .quantize.insert import quantised_graph
 from .quantize.ladder import climb
 from .quantize.recipe import FLOATS, Recipe
 from .runtime.machine import isa_flags
 from .runtime.manifest import Tolerance
 from .targets.graphs import layer_precisions
-from .targets.target import DenseTarget
+from .targets.target import DenseTarget, HostSession
 
 AUTO = ("int8", "int8-dynamic", "fp32")  # what --precision auto tries, narrowest first
 TIMED_RUNS = 30
@@ -40,6 +38,7 @@ class Candidate:
     name: str
     recipe: Recipe
     verdict: Verdict
+    target: DenseTarget = field(repr=False)
     lowered: ir.Model = field(repr=False)
     quantised: Quantised = field(repr=False)
     latency_ms: float | None = None
@@ -60,6 +59,7 @@ class Candidate:
         parity = self.verdict.parity
         return {
             "name": self.name,
+            "engine": self.target.engine,
             "precision": self.precision,
             "floats": self.recipe.floats,
             "agreement": parity.agreement,
@@ -94,7 +94,7 @@ class Workbench:
         return lowered
 
     def judge(self, lowered: ir.Model) -> Verdict:
-        outputs = run_batches(host_session(on_host(lowered)), self.held_out, self.program)
+        outputs = run_batches(self.target.session(lowered), self.held_out, self.program)
         return judge(self.program.reference, self.held_out, self.expected, outputs, self.tolerance)
 
 
@@ -119,10 +119,12 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
         return found + ([_float(bench, _plain(recipe, "fp32"))] if failed else []), ()
     recipe = msgspec.structs.replace(recipe, floats="fp32") if failed else recipe
     ladder = climb(bench.program, recipe, bench.calibration, verdict_of, bench.progress)
-    found += [Candidate(step.name, step.quantised.recipe, step.verdict, lowered[id(step.quantised)], step.quantised) for step in ladder.steps]
-    if auto:
+    found += [
+        Candidate(step.name, step.quantised.recipe, step.verdict, bench.target, lowered[id(step.quantised)], step.quantised) for step in ladder.steps
+    ]
+    if auto and "int8-dynamic" in bench.target.precisions:
         dynamic = quantise(bench.program, msgspec.structs.replace(recipe, default="int8-dynamic"), bench.calibration)
-        found.append(Candidate("int8-dynamic", dynamic.recipe, verdict_of(dynamic), lowered[id(dynamic)], dynamic))
+        found.append(Candidate("int8-dynamic", dynamic.recipe, verdict_of(dynamic), bench.target, lowered[id(dynamic)], dynamic))
     if recipe.floats == "fp32" and (auto or ladder.passed is None):
         found.append(_float(bench, _plain(recipe, "fp32")))
     return found, ladder.costs
@@ -144,7 +146,7 @@ def choose(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> lis
     return [replace(candidate, chosen=candidate is best) for candidate in timed]
 
 
-def run_batches(session: ort.InferenceSession, samples: Samples, program: Program) -> list[np.ndarray]:
+def run_batches(session: HostSession, samples: Samples, program: Program) -> list[np.ndarray]:
     """A graph's outputs over all samples; in the traced batch size where the batch is fixed."""
     dynamic = all(isinstance(spec.shape[0], str) for spec in program.inputs)
     size = BATCH if dynamic else int(program.inputs[0].shape[0])
@@ -162,7 +164,7 @@ def _float(bench: Workbench, recipe: Recipe) -> Candidate:
     bench.progress(f"lowering {recipe.default}")
     untouched = Quantised(recipe, {}, {}, bench.program.reference.module())
     lowered = bench.lower(untouched)
-    return Candidate(recipe.default, recipe, bench.judge(lowered), lowered, untouched)
+    return Candidate(recipe.default, recipe, bench.judge(lowered), bench.target, lowered, untouched)
 
 
 def _timed(candidates: Sequence[Candidate], bench: Workbench) -> list[Candidate]:
@@ -171,7 +173,7 @@ def _timed(candidates: Sequence[Candidate], bench: Workbench) -> list[Candidate]
         return list(candidates)
     bench.progress("timing the candidates")
     passing = [candidate for candidate in candidates if candidate.verdict.passed]
-    sessions = [host_session(candidate.lowered) for candidate in passing]
+    sessions = [candidate.target.session(candidate.lowered) for candidate in passing]
     dynamic = all(isinstance(spec.shape[0], str) for spec in bench.program.inputs)
     query = dict(bench.held_out.take(slice(0, 1 if dynamic else int(bench.program.inputs[0].shape[0]))).inputs)
     times: list[list[float]] = [[] for _ in sessions]

@@ -44,6 +44,7 @@ def compile(  # the public name: edgeattn.compile
     roi: int | None = None,
     jetpack: str | None = None,
     profiles: Mapping[str, Profile] | None = None,
+    engine: str | None = None,
     trust: bool = False,
     allow_uncalibrated: bool = False,
     force: bool = False,
@@ -57,14 +58,15 @@ def compile(  # the public name: edgeattn.compile
     recordings, one sub-folder a class: the first `window` ms of each and `roi` pixels about its salient place. example: inputs where nothing
     else gives them; dynamic: axes per input that may vary; timestep, reset: of a NIR graph, seconds a step and how its neurons reset (value,
     subtract or hold) where it does not say; jetpack: the software line on a Jetson, such as 5.1;
-    profiles: by input, the shapes that a Jetson's engine is built for (their varying axes become dynamic).
+    profiles: by input, the shapes that a Jetson's engine is built for (their varying axes become dynamic);
+    engine: onnxruntime or openvino, on a CPU; None: onnxruntime, and with precision auto the faster one of those installed.
     allow_uncalibrated: quantise on generated inputs. force: write a bundle that misses its gate.
     Raises InputError for wrong use, GateFailed where no candidate passes and `force` is not set; nothing is written then.
     """
     say = progress or (lambda _: None)
     device, note = find_device(target, isa_flags())
     device = device if jetpack is None else with_software(device, "jetpack", jetpack)
-    backend = find_target(device.target)
+    backend = find_target(device.target, engine)
     say("reading the checkpoint")
     folder = calib is not None and Path(calib).is_dir()
     user = None if calib is None or folder else read_samples(calib)
@@ -76,7 +78,7 @@ def compile(  # the public name: edgeattn.compile
         say("reading the recordings")
         user = read_recordings(Path(str(calib)), reference.inputs[0], window, roi)
     data = data_of(reference, user, example)
-    request = Request(with_metric(reference, data), device, data, Path(checkpoint), path, force, say, profiles or {})
+    request = Request(with_metric(reference, data), device, data, Path(checkpoint), path, force, say, profiles or {}, engine)
     if backend.form == "nir":
         manifest, mappings, findings = compile_spiking(request, backend, allow_uncalibrated)
         return Compilation(path, manifest, mappings, findings, (note,) if note else ())

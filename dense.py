@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,10 +16,8 @@ from .evidence import evidence_files
 from .export.compare import check_graph
 from .export.data import Profile, check_profiles, generated_samples
 from .export.graph import to_graph
-from .export.host import host_session
 from .export.trace import Program, trace
 from .quantize.gate import default_tolerance
-from .quantize.half import on_host
 from .quantize.recipe import FLOATS, Recipe
 from .runtime.bundle import write_bundle
 from .runtime.golden import Golden, pack_golden
@@ -60,6 +59,8 @@ def compile_dense(
     tolerance = default_tolerance(reference, data.held_out.labels is not None)
     bench = Workbench(program, graph, target, device, data.calibration, data.held_out, expected, tolerance, request.progress)
     candidates, costs = dense_candidates(bench, chosen_recipe, auto)
+    for other in target.alternatives() if auto and request.engine is None and recipe is None else ():
+        candidates += dense_candidates(replace(bench, target=other), _recipe(other, device, AUTO[0]), auto)[0]
     candidates = choose(candidates, bench, auto)
     best = next(candidate for candidate in candidates if candidate.chosen)
     if not best.verdict.passed and not request.force:
@@ -67,7 +68,7 @@ def compile_dense(
         raise GateFailed(f"{failed}: the best, {best.name}, fails because {best.verdict.reason}.")
     request.progress("packaging")
     golden = _golden(program, data, best, expected)
-    artifact = target.package(best.lowered, device, request.profiles, golden)
+    artifact = best.target.package(best.lowered, device, request.profiles, golden)
     exported = Check(name="graph equals module", ok=True, detail=f"largest relative error {export_error:.3g}")
     manifest = _manifest(request, program, best, artifact, exported, _verify_tolerance(tolerance, golden), expected)
     files = {**artifact.files, "golden.safetensors": pack_golden(golden), "recipe.yaml": best.quantised.recipe.to_yaml().encode()}
@@ -165,7 +166,7 @@ def _golden(program: Program, data: Data, best: Candidate, expected: list[np.nda
     count = min(GOLDEN, len(data.held_out)) if isinstance(fixed, str) else int(fixed)
     part = data.held_out.take(slice(0, count))
     names = program.outputs
-    outputs = run_batches(host_session(on_host(best.lowered)), part, program)
+    outputs = run_batches(best.target.session(best.lowered), part, program)
     ranges = {name: np.array([array.min(), array.max()]) for name, array in data.calibration.inputs.items()}
     return Golden(
         {name: np.ascontiguousarray(array) for name, array in part.inputs.items()},

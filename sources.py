@@ -35,7 +35,7 @@ class Data:
 class Request:
     """What `compile` has found out before the ways of dense and spiking networks part.
 
-    output: where the bundle goes; profiles: shapes that an engine is built for, by input.
+    output: where the bundle goes; profiles: shapes that an engine is built for, by input; engine: the one asked for.
     """
 
     reference: Reference
@@ -46,6 +46,7 @@ class Request:
     force: bool
     progress: Callable[[str], None]
     profiles: Mapping[str, Profile] = field(default_factory=dict)
+    engine: str | None = None
 
 
 def data_of(reference: Reference, user: Samples | None, example: Mapping[str, np.ndarray] | None) -> Data:

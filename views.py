@@ -14,9 +14,10 @@ YES, NO = "[green]yes[/]", "[red]no[/]"
 def show_compilation(value: dict[str, Any], console: Console) -> None:
     """The candidates, the parity of the chosen one, warnings, and what to do next."""
     table = Table("candidate", "precision", "metric", "agreement", "rel. error", "ms", "passed", "chosen", title="candidates")
+    several = len({candidate.get("engine") for candidate in value["candidates"]}) > 1
     for candidate in value["candidates"]:
         table.add_row(
-            candidate["name"],
+            candidate["name"] + (f", {candidate['engine']}" if several else ""),
             candidate["precision"],
             number(candidate["metric"]),
             percent(candidate["agreement"]),
@@ -80,9 +81,9 @@ def show_bench(value: dict[str, Any], console: Console) -> None:
     console.print(table)
     machine = value["machine"]
     if "onnxruntime" in machine:
-        console.print(f"on {machine['cpu']}, {machine['cores']} cores, onnxruntime {machine['onnxruntime']}")
+        console.print(f"on {machine['cpu']}, {machine['cores']} cores, {value['engine']}")
     else:
-        console.print(f"on {machine['board']}, L4T {machine['l4t']}, TensorRT {machine['tensorrt']}, power mode {machine['power_mode']}")
+        console.print(f"on {machine['board']}, L4T {machine['l4t']}, {value['engine']}, power mode {machine['power_mode']}")
         for rail, joules in (value["energy_per_inference_j"] or {}).items():
             console.print(f"{rail}: {number(value['power']['mean_w'][rail])} W, {number(joules * 1000)} mJ an inference")
     if "comparison" in value:

@@ -49,6 +49,7 @@ class Benchmark:
     threads: int
     cold_start_ms: float
     rss_mb: float
+    engine: str
     machine: dict[str, Any]
     notes: tuple[str, ...] = ()
     comparison: Comparison | None = None
@@ -90,6 +91,7 @@ def bench(
         threads=threads,
         cold_start_ms=cold_start(path, threads),
         rss_mb=_resident_mb(),
+        engine=sessions[0].engine.version,
         machine=machine(),
         notes=tuple(_notes(first)),
         comparison=None if against is None else _compare(str(against), times[0], times[1]),

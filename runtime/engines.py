@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import BundleError, EdgeattnError, MissingError, first_line
 from .bundle import Bundle
+from .openvino import OpenVinoModel
 from .spiking import SpikingEngine
 
 
@@ -50,7 +51,23 @@ class OnnxRuntimeEngine:
             raise EdgeattnError(f"onnxruntime stopped while running: {first_line(error)}") from None
 
 
-BUILT_IN: dict[str, Callable[[Bundle, int], Engine]] = {"onnxruntime": OnnxRuntimeEngine, "spinnaker-emulator": SpikingEngine}
+class OpenVinoEngine:
+    """OpenVINO's CPU plug-in over the bundle's .onnx file."""
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        try:
+            self._model = OpenVinoModel(bundle.read(bundle.manifest.artifact), threads)
+        except MissingError as error:
+            raise MissingError(f"bundle {bundle.path} runs on OpenVINO: {error}") from None
+        self.version = self._model.version
+        self.run = self._model.run
+
+
+BUILT_IN: dict[str, Callable[[Bundle, int], Engine]] = {
+    "onnxruntime": OnnxRuntimeEngine,
+    "openvino": OpenVinoEngine,
+    "spinnaker-emulator": SpikingEngine,
+}
 
 
 def open_engine(bundle: Bundle, threads: int) -> Engine:

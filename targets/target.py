@@ -59,20 +59,35 @@ class Target(Protocol):
         """What this target cannot run or will rewrite, before anything is changed."""
 
 
+class HostSession(Protocol):
+    """What onnxruntime's InferenceSession offers of itself here."""
+
+    def run(self, names: None, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The outputs in the graph's order."""
+
+
 class DenseTarget(Target, Protocol):
     """A target of dense networks: one lowering, precision by recipe.
 
-    precisions: what `--precision` may ask for, narrowest first; takes_profiles: whether its engines are built for certain shapes.
+    engine: what runs its artifact on a host; precisions: what `--precision` may ask for, narrowest first; takes_profiles: whether its
+    engines are built for certain shapes.
     """
 
+    engine: str
     precisions: tuple[str, ...]
     takes_profiles: bool
+
+    def alternatives(self) -> tuple[DenseTarget, ...]:
+        """The same devices by other engines that are installed here."""
 
     def recipe(self, device: Device) -> Recipe:
         """How networks are quantised for this device unless the user says otherwise."""
 
     def lower(self, graph: Any, device: Device) -> Any:
         """The graph in the form that the target's engine runs fastest; the argument is left as it was."""
+
+    def session(self, lowered: Any) -> HostSession:
+        """Runs a lowered graph on this machine, to be judged, timed and kept as golden outputs."""
 
     def package(self, lowered: Any, device: Device, profiles: Mapping[str, Profile], golden: Golden) -> Artifact:
         """The files, with what the engine made of them read back.
@@ -91,16 +106,27 @@ class SpikingTarget(Target, Protocol):
         """The files of one mapping. trains: emulated spikes of the golden samples, by population."""
 
 
-def find_target(name: str) -> Any:
+ENGINES = {"cpu": ("onnxruntime", "openvino")}  # for the sentence about one that is not installed
+
+
+def find_target(name: str, engine: str | None = None) -> Any:
     """The target registered under `name` in the entry-point group `edgeattn.targets`; its `form` says whether dense or spiking.
 
-    Raises InputError for an unknown name, MissingError where the target's own dependencies are not installed.
+    engine: that of the target's engines; None: its first. Raises InputError for an unknown name, MissingError where the target's own
+    dependencies are not installed.
     """
     found = {point.name: point for point in entry_points(group="edgeattn.targets")}
     if name not in found:
         raise InputError(f"no target is called {name!r}; installed targets: {', '.join(sorted(found)) or 'none'}.")
     try:
-        target: Target = found[name].load()
+        target: Any = found[name].load()
     except ImportError as error:
         raise MissingError(f"target {name} needs {error.name}: pip install 'edgeattn[compile,{name}]'.") from None
-    return target
+    if engine is None:
+        return target
+    choices = {choice.engine: choice for choice in (target, *target.alternatives())} if target.form == "onnx" else {}
+    if engine not in choices and engine in ENGINES.get(name, ()):
+        raise MissingError(f"engine {engine} is not installed: pip install 'edgeattn[{engine}]'.")
+    if engine not in choices:
+        raise InputError(f"target {name} has no engine {engine!r}" + (f": it has {', '.join(choices)}." if choices else " to choose."))
+    return choices[engine]

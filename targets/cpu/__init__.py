@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Literal
 
 import onnx_ir as ir
+import onnxruntime as ort
 
 from ...devices import Device
 from ...export.data import NO_PROFILES, Profile
-from ...export.host import serialise
+from ...export.host import host_session, serialise
 from ...quantize.recipe import Recipe
 from ...runtime.golden import Golden
 from ...runtime.manifest import Check, IntegerLayers
 from ..graphs import layer_precisions, without_metadata
-from ..target import Artifact, Finding
+from ..target import Artifact, DenseTarget, Finding
 from .check import check
 from .lower import lower
+from .openvino import OPENVINO
 from .readback import read_back
 
 
@@ -24,8 +27,9 @@ class CpuTarget:
     """ONNX Runtime's CPU provider; integers by MatMulIntegerToFloat, attention by MultiHeadAttention."""
 
     name = "cpu"
+    engine = "onnxruntime"
     form: Literal["onnx", "nir"] = "onnx"
-    precisions = ("auto", "w4", "w8", "int8", "int8-dynamic", "fp32")
+    precisions: tuple[str, ...] = ("auto", "w4", "w8", "int8", "int8-dynamic", "fp32")
     takes_profiles = False
 
     def recipe(self, device: Device) -> Recipe:
@@ -37,6 +41,13 @@ class CpuTarget:
 
     def lower(self, graph: ir.Model, device: Device) -> ir.Model:
         return lower(graph, device)
+
+    def session(self, lowered: ir.Model) -> ort.InferenceSession:
+        return host_session(lowered)
+
+    def alternatives(self) -> tuple[DenseTarget, ...]:
+        """OpenVINO, where it is installed."""
+        return (OPENVINO,) if importlib.util.find_spec("openvino") is not None else ()
 
     def package(self, lowered: ir.Model, device: Device, profiles: Mapping[str, Profile] = NO_PROFILES, golden: Golden | None = None) -> Artifact:
         """The .onnx file, with ONNX Runtime's optimised graph read back."""

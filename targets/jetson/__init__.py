@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from typing import Literal
 
 import onnx_ir as ir
+import onnxruntime as ort
 
 from ...devices import Device
 from ...errors import InputError
 from ...export.data import NO_PROFILES, Profile
-from ...export.host import serialise
+from ...export.host import host_session, serialise
 from ...quantize.half import WELL_KNOWN, islands_of, on_host, strongly_typed, uses_half
 from ...quantize.recipe import Recipe
 from ...runtime.golden import Golden
 from ...runtime.manifest import Check, IntegerLayers
 from ..graphs import layer_precisions, without_metadata
-from ..target import Artifact, Finding
+from ..target import Artifact, DenseTarget, Finding
 from .build import build_plan
 from .check import check
 from .device import device_files
@@ -31,8 +32,9 @@ class JetsonTarget:
     """TensorRT on the board; ONNX Runtime runs the very same Q/DQ graph here, so that the gate holds before the board sees it."""
 
     name = "jetson"
+    engine = "onnxruntime"
     form: Literal["onnx", "nir"] = "onnx"
-    precisions = ("int8", "fp16", "fp32")
+    precisions: tuple[str, ...] = ("int8", "fp16", "fp32")
     takes_profiles = True
 
     def recipe(self, device: Device) -> Recipe:
@@ -44,6 +46,13 @@ class JetsonTarget:
 
     def lower(self, graph: ir.Model, device: Device) -> ir.Model:
         return lower(graph, line_of(device))
+
+    def session(self, lowered: ir.Model) -> ort.InferenceSession:
+        """ONNX Runtime over what the marked graph computes."""
+        return host_session(on_host(lowered))
+
+    def alternatives(self) -> tuple[DenseTarget, ...]:
+        return ()
 
     def package(self, lowered: ir.Model, device: Device, profiles: Mapping[str, Profile] = NO_PROFILES, golden: Golden | None = None) -> Artifact:
         """The .onnx file and how it is built; beside a float16 one, host.onnx shows on a CPU what it computes.

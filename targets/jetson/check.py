@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from ..attention_as_matmul import convertible
 from ..opset import unknown
 from ..target import Finding
 from .jetpack import JetPack
-from .passes.attention_as_matmul import convertible
 from .passes.finite_masks import is_endless_mask
 from .passes.older_operators import SINCE
 

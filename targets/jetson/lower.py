@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from ..attention_as_matmul import AttentionAsMatMul
 from ..graphs import tidy
 from ..opset import LowerOpset
 from .jetpack import JetPack
-from .passes.attention_as_matmul import AttentionAsMatMul
 from .passes.finite_masks import FiniteMasks
 from .passes.older_operators import OlderOperators
 

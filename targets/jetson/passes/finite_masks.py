@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from .attention_as_matmul import MASKED
+from ...attention_as_matmul import MASKED
 
 CARRIES = ("Add", "Where", "Expand", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Cast", "Slice", "Gather")  # what a mask passes on its way
 

@@ -1,4 +1,4 @@
-"""Attention for TensorRT, which knows the operator from 10.14 on and still does not build it in float32."""
+"""Attention taken apart, for engines that know the operator not, or not in every form, and fuse its parts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from ....export.passes.constants import constant
-from ...emit import Emitter
+from ..export.passes.constants import constant
+from .emit import Emitter
 
 MASKED = -1e30  # what a False in a mask adds to a logit, however large that is; -inf would turn a fully masked row into NaN
 

@@ -1,0 +1,77 @@
+"""Networks to time, with random weights: what users bring, at the sizes of the papers."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class Encoder(nn.Module):
+    """Pre-norm transformer encoder. x: (batch, length, features) → (batch, outputs)."""
+
+    def __init__(self, features: int, dim: int, depth: int, heads: int, outputs: int, length: int) -> None:
+        super().__init__()
+        self.embed, self.positions = nn.Linear(features, dim), nn.Parameter(torch.randn(length, dim) * 0.02)
+        self.blocks = nn.ModuleList([Block(dim, heads) for _ in range(depth)])
+        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(x) + self.positions
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x).mean(1))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.norm1, self.norm2 = heads, nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.project = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.up, self.down = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, length, dim = x.shape
+        q, k, v = self.qkv(self.norm1(x)).reshape(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        y = nn.functional.scaled_dot_product_attention(q, k, v)
+        x = x + self.project(y.transpose(1, 2).reshape(batch, length, dim))
+        return x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
+
+
+class Vision(nn.Module):
+    """Patches of 16 x 16 pixels through an encoder (Dosovitskiy et al., ICLR 2021; DeiT-tiny's sizes). x: (batch, 3, 224, 224)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Encoder(768, 192, 12, 3, 1000, 196)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch = x.shape[0]
+        patches = x.reshape(batch, 3, 14, 16, 14, 16).permute(0, 2, 4, 1, 3, 5).reshape(batch, 196, 768)
+        return self.encoder(patches)
+
+
+def series_96() -> nn.Module:
+    return _seeded(lambda: Encoder(8, 128, 4, 4, 10, 96))
+
+
+def series_512() -> nn.Module:
+    return _seeded(lambda: Encoder(8, 128, 4, 4, 10, 512))
+
+
+def bert_128() -> nn.Module:
+    """BERT-small's encoder (4 layers of 512) on embedded tokens."""
+    return _seeded(lambda: Encoder(512, 512, 4, 8, 10, 128))
+
+
+def vit_tiny() -> nn.Module:
+    return _seeded(Vision)
+
+
+def _seeded(make: type[nn.Module] | object) -> nn.Module:
+    torch.manual_seed(0)
+    return make().eval()  # type: ignore[operator]
+
+
+SHAPES = {"series_96": (96, 8), "series_512": (512, 8), "bert_128": (128, 512), "vit_tiny": (3, 224, 224)}

@@ -1,0 +1,101 @@
+"""OpenVINO as the `cpu` target's second engine: the same Q/DQ graph, which its plug-in fuses by itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from ...devices import Device
+from ...export.data import NO_PROFILES, Profile
+from ...export.host import serialise
+from ...quantize.recipe import Recipe
+from ...runtime.golden import Golden
+from ...runtime.manifest import Check, IntegerLayers
+from ...runtime.openvino import OpenVinoModel
+from ..attention_as_matmul import AttentionAsMatMul
+from ..graphs import layer_precisions, tidy, without_metadata
+from ..target import Artifact, DenseTarget, Finding
+from .check import check
+
+INTEGERS = ("i8", "u8")  # runtimePrecision of a product whose inputs are integers
+
+
+class OpenVinoTarget:
+    """Attention as MatMul, Softmax, MatMul, which OpenVINO fuses; linear layers in symmetric int8."""
+
+    name = "cpu"
+    engine = "openvino"
+    form: Literal["onnx", "nir"] = "onnx"
+    precisions: tuple[str, ...] = ("auto", "w8", "int8", "fp32")
+    takes_profiles = False
+
+    def recipe(self, device: Device) -> Recipe:
+        """A zero point costs OpenVINO an extra sum over the weights."""
+        return Recipe(activation="symmetric")
+
+    def check(self, graph: ir.Model, device: Device) -> list[Finding]:
+        return check(graph)
+
+    def lower(self, graph: ir.Model, device: Device) -> ir.Model:
+        model = graph.clone()
+        ir.passes.Sequential(AttentionAsMatMul(), *tidy())(model)
+        return model
+
+    def session(self, lowered: ir.Model) -> Session:
+        return Session(OpenVinoModel(serialise(without_metadata(lowered))))
+
+    def alternatives(self) -> tuple[DenseTarget, ...]:
+        return ()
+
+    def package(self, lowered: ir.Model, device: Device, profiles: Mapping[str, Profile] = NO_PROFILES, golden: Golden | None = None) -> Artifact:
+        """The .onnx file, with the plug-in's execution graph read back."""
+        precision = layer_precisions(lowered)
+        integers = [path for path, kind in precision.items() if kind == "int8"]
+        data = serialise(without_metadata(lowered))
+        kinds, found = read_back(OpenVinoModel(data), integers)
+        floating = sorted(set(integers) - found)
+        warnings = (f"OpenVINO runs {len(floating)} quantised layers in float: {', '.join(floating)}.",) if floating else ()
+        return Artifact(
+            engine="openvino",
+            main="model.onnx",
+            files={"model.onnx": data},
+            layers=precision,
+            integer_layers=IntegerLayers(quantised=len(integers), integer_in_engine=len(found)),
+            checks=(
+                Check(name="engine graph read back", ok=not floating, detail=", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))),
+            ),
+            warnings=(*warnings, "this bundle needs OpenVINO on the device: pip install 'edgeattn[openvino]'."),
+        )
+
+
+class Session:
+    """OpenVINO behind the one call that judging a candidate makes of ONNX Runtime."""
+
+    def __init__(self, model: OpenVinoModel) -> None:
+        self._model = model
+
+    def run(self, names: None, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        return self._model.run(inputs)
+
+
+def read_back(model: OpenVinoModel, layers: list[str]) -> tuple[Counter[str], set[str]]:
+    """(operators of the execution graph, the layers whose product takes integers there).
+
+    A fused operator lists the nodes it was made of; a layer's own carry its path before the slash.
+    """
+    kinds: Counter[str] = Counter()
+    found = set()
+    for operator in model.compiled.get_runtime_model().get_ordered_ops():
+        info = operator.get_rt_info()
+        kind, precision, names = (str(info[key].astype(str)) for key in ("layerType", "runtimePrecision", "originalLayersNames"))
+        kinds[kind] += kind not in ("Const", "Input", "Output")
+        if kind in ("FullyConnected", "MatMul") and precision in INTEGERS:
+            found |= {name.rsplit("/", 2)[0] if name.endswith("/DequantizationMultiply") else name.rsplit("/", 1)[0] for name in names.split(",")}
+    return +kinds, found & set(layers)
+
+
+OPENVINO = OpenVinoTarget()

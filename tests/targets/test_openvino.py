@@ -1,0 +1,89 @@
+"""OpenVINO as the cpu target's second engine: the same numbers, integers read back, and chosen where it is measured as faster."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import edgeattn
+from edgeattn.errors import InputError, MissingError
+from edgeattn.models.registry import find
+
+pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'edgeattn[openvino]'")
+ZOO = ("ecg_nat", "rpattention", "ister")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("openvino")
+    return edgeattn.compile(find("ecg_nat").weights, "x86-avx2", engine="openvino", output=folder / "a.edge")
+
+
+def test_a_bundle_runs_on_openvino_and_verifies(compiled):
+    assert compiled.manifest.engine == "openvino" and compiled.manifest.passed
+    result = edgeattn.verify(compiled.bundle)
+    assert result.checks[2].detail.startswith("openvino ")
+    assert all(check.ok for check in result.checks if check.name != "instruction set")
+    assert edgeattn.bench(compiled.bundle, runs=3).engine.startswith("openvino ")
+    assert any("needs OpenVINO on the device" in warning for warning in compiled.manifest.warnings)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_quantised_layer_is_an_integer_product_in_the_engine(name, tmp_path):
+    layers = edgeattn.compile(find(name).weights, engine="openvino", output=tmp_path / "a.edge").manifest.integer_layers
+    assert layers.quantised == layers.integer_in_engine > 0
+
+
+def test_float_bundles_of_both_engines_compute_the_same(tmp_path):
+    weights = find("rpattention").weights
+    outputs = []
+    for engine in ("onnxruntime", "openvino"):
+        edgeattn.compile(weights, engine=engine, precision="fp32", output=tmp_path / engine)
+        x = np.random.default_rng(0).normal(size=(5, 8, 8)).astype(np.float32)
+        outputs.append(edgeattn.load(tmp_path / engine).run(x=x)["scores"])
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-3, atol=1e-4)
+
+
+def test_a_session_serves_several_threads(compiled):
+    session = edgeattn.load(compiled.bundle)
+    inputs = [np.random.default_rng(seed).normal(size=(1, 256, 1)).astype(np.float32) for seed in range(8)]
+    alone = [session.run(x=x) for x in inputs]
+    together = [None] * len(inputs)
+
+    def work(index):
+        for _ in range(20):
+            together[index] = session.run(x=inputs[index])
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(inputs))]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    for a, b in zip(alone, together, strict=True):
+        assert all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def test_auto_tries_both_engines_and_takes_the_fastest(tmp_path):
+    plain = edgeattn.compile(find("rpattention").weights, precision="auto", output=tmp_path / "a.edge").to_json()
+    assert {candidate["engine"] for candidate in plain["candidates"]} == {"onnxruntime", "openvino"}
+    timed = [candidate for candidate in plain["candidates"] if candidate["latency_ms"] is not None]
+    assert len(timed) == len([candidate for candidate in plain["candidates"] if candidate["passed"]])
+    chosen = next(candidate for candidate in timed if candidate["chosen"])
+    assert chosen["latency_ms"] == min(candidate["latency_ms"] for candidate in timed)
+    only = edgeattn.compile(find("rpattention").weights, precision="auto", engine="onnxruntime", output=tmp_path / "b.edge").to_json()
+    assert {candidate["engine"] for candidate in only["candidates"]} == {"onnxruntime"}
+
+
+def test_without_openvino_the_sentence_says_how_to_get_it(compiled, monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(MissingError, match=r"runs on OpenVINO: .*pip install 'edgeattn\[openvino\]'"):
+        edgeattn.load(compiled.bundle)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingError, match="engine openvino is not installed"):
+        edgeattn.compile(find("ecg_nat").weights, engine="openvino", output=tmp_path / "a.edge")
+
+
+def test_engines_that_a_target_has_not(tmp_path):
+    for target, engine, message in (("cpu", "tvm", "no engine 'tvm': it has onnxruntime"), ("jetson", "openvino", "target jetson has no engine")):
+        with pytest.raises(InputError, match=message):
+            edgeattn.compile(find("ecg_nat").weights, target, engine=engine, output=tmp_path / "a.edge")
