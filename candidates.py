@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from .quantize.gate import Verdict, judge
 from .quantize.half import place_floats
 from .quantize.insert import quantised_graph
 from .quantize.ladder import climb
-from .quantize.recipe import FLOATS, Recipe
+from .quantize.recipe import FLOATS, Floats, Recipe
 from .runtime.machine import isa_flags
 from .runtime.manifest import Tolerance
 from .targets.graphs import layer_precisions
@@ -102,7 +102,7 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
     """The candidates in the order tried, and the layers' costs where they had to be measured.
 
     auto: int8 with its ladder, int8-dynamic and fp32, to be chosen by latency; else the recipe's own ladder, with floats as the last rung.
-    Where the rest shall run in fp16, the network in fp16 alone comes first: one that does not bear it is quantised with fp32 around.
+    Where the rest shall run in fewer bits than fp32, the network in those alone comes first: one that does not bear it is quantised with fp32 around.
     """
     lowered: dict[int, ir.Model] = {}
 
@@ -112,9 +112,9 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
 
     integers = recipe.precisions - set(FLOATS)
     found = []
-    if recipe.floats == "fp16" or not integers:
+    if recipe.floats != "fp32" or not integers:
         found.append(_float(bench, recipe if not integers else _plain(recipe, recipe.floats)))
-    failed = bool(found) and not found[0].verdict.passed and recipe.floats == "fp16"
+    failed = bool(found) and not found[0].verdict.passed and recipe.floats != "fp32"
     if not integers:
         return found + ([_float(bench, _plain(recipe, "fp32"))] if failed else []), ()
     recipe = msgspec.structs.replace(recipe, floats="fp32") if failed else recipe
@@ -155,7 +155,7 @@ def run_batches(session: HostSession, samples: Samples, program: Program) -> lis
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
-def _plain(recipe: Recipe, floats: Literal["fp32", "fp16"]) -> Recipe:
+def _plain(recipe: Recipe, floats: Floats) -> Recipe:
     """The recipe with nothing quantised."""
     return msgspec.structs.replace(recipe, default=floats, floats=floats, layers={}, equalise=None)
 

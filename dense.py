@@ -21,6 +21,7 @@ from .quantize.gate import default_tolerance
 from .quantize.recipe import FLOATS, Recipe
 from .runtime.bundle import write_bundle
 from .runtime.golden import Golden, pack_golden
+from .runtime.machine import isa_flags
 from .runtime.manifest import SCHEMA_VERSION, Check, Manifest, TensorSpec, Tolerance
 from .sources import Data, Request, first_samples, provenance_of
 from .targets.target import Artifact, DenseTarget, Finding
@@ -60,7 +61,9 @@ def compile_dense(
     bench = Workbench(program, graph, target, device, data.calibration, data.held_out, expected, tolerance, request.progress)
     candidates, costs = dense_candidates(bench, chosen_recipe, auto)
     for other in target.alternatives() if auto and request.engine is None and recipe is None else ():
-        candidates += dense_candidates(replace(bench, target=other), _recipe(other, device, AUTO[0]), auto)[0]
+        for floats in other.floats(isa_flags()):
+            wanted = msgspec.structs.replace(_recipe(other, device, AUTO[0]), floats=floats)
+            candidates += dense_candidates(replace(bench, target=other), wanted, auto)[0]
     candidates = choose(candidates, bench, auto)
     best = next(candidate for candidate in candidates if candidate.chosen)
     if not best.verdict.passed and not request.force:
@@ -102,6 +105,7 @@ def _manifest(
         parity=best.verdict.parity,
         passed=best.verdict.passed,
         provenance=provenance_of(request.checkpoint, reference, request.data),
+        floats=artifact.floats,
         isa=device.isa if artifact.integer_layers.quantised else (),
         checks=(exported, *artifact.checks),
         left_to_device=artifact.left_to_device,

@@ -18,7 +18,7 @@ def show_compilation(value: dict[str, Any], console: Console) -> None:
     for candidate in value["candidates"]:
         table.add_row(
             candidate["name"] + (f", {candidate['engine']}" if several else ""),
-            candidate["precision"],
+            candidate["precision"] + _around(candidate),
             number(candidate["metric"]),
             percent(candidate["agreement"]),
             percent(candidate["relative_error"]),
@@ -44,6 +44,12 @@ def show_compilation(value: dict[str, Any], console: Console) -> None:
     for warning in value["warnings"]:
         console.print(f"[yellow]note[/]: {escape(warning)}", soft_wrap=True)
     console.print(f"[bold]{value['bundle']}[/] ({value['precision']}, {value['device']}); next: edgeattn verify {value['bundle']}", soft_wrap=True)
+
+
+def _around(candidate: dict[str, Any]) -> str:
+    """What the rest runs in, where that is not plain."""
+    floats = candidate.get("floats", "fp32")
+    return "" if floats in ("fp32", candidate["precision"]) else f" in {floats}"
 
 
 def _show_findings(findings: list[dict[str, Any]], console: Console) -> None:

@@ -15,7 +15,7 @@ from ..models.reference import Samples
 from .insert import PRECISION
 from .recipe import Recipe
 
-FLOAT = "edgeattn.float"  # metadata key: fp16, or fp32 with the reason behind a colon
+FLOAT = "edgeattn.float"  # metadata key of a node: fp16, or fp32 with the reason behind a colon; of a graph: bf16
 LARGEST = 65504.0
 SMALLEST = 2.0**-14  # the smallest normal number
 HEADROOM = 2.0  # data the board meets may reach so much farther than the calibration data
@@ -33,11 +33,16 @@ TYPED = ("Cast", "ConstantOfShape", "EyeLike", "Range")  # their type stands in 
 
 
 def place_floats(model: ir.Model, recipe: Recipe, calibration: Samples) -> None:
-    """Marks every node that takes or gives floats as fp16 or fp32, in place; the reason stands beside fp32.
+    """Marks every node that takes or gives floats as fp16 or fp32, in place; the reason stands beside fp32. bf16 marks the graph: its engine chooses.
 
     calibration: the first samples that fit the graph's inputs show the ranges. A layer that the recipe wants in fp32 stays there.
     """
-    if recipe.floats == "fp32":
+    if recipe.floats == "bf16":
+        model.metadata_props[FLOAT] = "bf16"
+        for node in model.graph:
+            if LAYER in node.metadata_props:
+                node.metadata_props.setdefault(PRECISION, "bf16")
+    if recipe.floats != "fp16":
         return
     ranges = value_ranges(model, calibration)
     islands: dict[ir.Node, str] = {}
@@ -64,6 +69,11 @@ def islands_of(model: ir.Model) -> dict[str, str]:
 def uses_half(model: ir.Model) -> bool:
     """Whether `place_floats` marked a node as fp16."""
     return any(node.metadata_props.get(FLOAT) == "fp16" for node in model.graph)
+
+
+def floats_of(model: ir.Model) -> str:
+    """What a marked graph runs in where it is not quantised."""
+    return "fp16" if uses_half(model) else model.metadata_props.get(FLOAT, "fp32")
 
 
 def on_host(model: ir.Model) -> ir.Model:

@@ -10,8 +10,9 @@ import yaml
 
 from ..errors import InputError
 
-Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "w8", "w4"]
-FLOATS = ("fp32", "fp16")  # the precisions without integers
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-dynamic", "w8", "w4"]
+Floats = Literal["fp32", "fp16", "bf16"]
+FLOATS = ("fp32", "fp16", "bf16")  # the precisions without integers
 
 
 class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,7 +25,8 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a network is quantised. `layers` maps a layer's path in the module tree to its precision.
 
-    floats: what everything runs in that is not quantised; fp16 leaves in float32 what its range does not hold;
+    floats: what everything runs in that is not quantised; fp16 leaves in float32 what its range does not hold,
+    with bf16 the engine chooses;
     equalise: SmoothQuant's alpha in (0, 1), or None for no migration of activation outliers into the weights;
     bias_correction: Brevitas' correction of the mean output error; weight_rounding: nearest or gptq;
     activation: symmetric (int8, zero point 0, what TensorRT takes) or asymmetric (uint8 with a zero point);
@@ -33,7 +35,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     schema: int = 1
     default: Precision = "int8"
-    floats: Literal["fp32", "fp16"] = "fp32"
+    floats: Floats = "fp32"
     equalise: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     bias_correction: bool = True
     weight_rounding: Literal["nearest", "gptq"] = "nearest"

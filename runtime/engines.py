@@ -56,7 +56,7 @@ class OpenVinoEngine:
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
         try:
-            self._model = OpenVinoModel(bundle.read(bundle.manifest.artifact), threads)
+            self._model = OpenVinoModel(bundle.read(bundle.manifest.artifact), threads, bundle.manifest.floats)
         except MissingError as error:
             raise MissingError(f"bundle {bundle.path} runs on OpenVINO: {error}") from None
         self.version = self._model.version

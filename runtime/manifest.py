@@ -106,6 +106,7 @@ class Manifest(_Record, frozen=True):
     parity: Parity
     passed: bool
     provenance: Provenance
+    floats: str = "fp32"  # what runs in what is not quantised: fp32, fp16 or bf16
     isa: tuple[str, ...] = ()  # instruction-set features whose kernels the artifact was made for
     checks: tuple[Check, ...] = ()
     left_to_device: tuple[str, ...] = ()

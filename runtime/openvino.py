@@ -1,4 +1,4 @@
-"""OpenVINO's CPU plug-in over an ONNX graph, in float32 and int8: what it may round to bfloat16 by itself is switched off."""
+"""OpenVINO's CPU plug-in over an ONNX graph: what is not quantised runs in float32, or in bfloat16 where the plug-in sees fit."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from ..errors import EdgeattnError, MissingError, first_line
 class OpenVinoModel:
     """A compiled graph; `run` may be called from several threads, each of which gets a request of its own."""
 
-    def __init__(self, data: bytes, threads: int = 1) -> None:
-        """Raises MissingError where OpenVINO is not installed, EdgeattnError where it does not take the graph."""
+    def __init__(self, data: bytes, threads: int = 1, floats: str = "fp32") -> None:
+        """floats: fp32 or bf16. Raises MissingError where OpenVINO is not installed, EdgeattnError where it does not take the graph."""
         try:
             import openvino
         except ImportError:
             raise MissingError("OpenVINO is not installed: pip install 'edgeattn[openvino]'.") from None
         core = openvino.Core()
-        options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[floats],
+        }
         try:
             self.compiled: Any = core.compile_model(core.read_model(data), "CPU", options)
         except Exception as error:  # OpenVINO raises RuntimeError and its own kinds

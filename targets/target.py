@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..devices import Device
     from ..export.data import Profile
     from ..export.network import Network
-    from ..quantize.recipe import Recipe
+    from ..quantize.recipe import Floats, Recipe
     from ..runtime.emulator import Board
     from ..runtime.golden import Golden
 
@@ -35,7 +35,8 @@ class Finding:
 class Artifact:
     """What one device runs: `files` by bundle path, the engine that runs `main`, what was checked here and what is left.
 
-    layers: precision per quantised or float linear layer, as delivered; integer_layers: read back from the engine.
+    layers: precision per quantised or float linear layer, as delivered; integer_layers: read back from the engine;
+    floats: what the rest runs in.
     """
 
     engine: str
@@ -47,6 +48,7 @@ class Artifact:
     left_to_device: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     evidence: Mapping[str, bytes] = field(default_factory=dict)
+    floats: str = "fp32"
 
 
 class Target(Protocol):
@@ -85,6 +87,9 @@ class DenseTarget(Target, Protocol):
 
     def lower(self, graph: Any, device: Device) -> Any:
         """The graph in the form that the target's engine runs fastest; the argument is left as it was."""
+
+    def floats(self, isa: tuple[str, ...]) -> tuple[Floats, ...]:
+        """What is worth trying for what is not quantised, on a CPU with these features."""
 
     def session(self, lowered: Any) -> HostSession:
         """Runs a lowered graph on this machine, to be judged, timed and kept as golden outputs."""

@@ -12,7 +12,7 @@ import onnxruntime as ort
 from ...devices import Device
 from ...export.data import NO_PROFILES, Profile
 from ...export.host import host_session, serialise
-from ...quantize.recipe import Recipe
+from ...quantize.recipe import Floats, Recipe
 from ...runtime.golden import Golden
 from ...runtime.manifest import Check, IntegerLayers
 from ..graphs import layer_precisions, without_metadata
@@ -41,6 +41,9 @@ class CpuTarget:
 
     def lower(self, graph: ir.Model, device: Device) -> ir.Model:
         return lower(graph, device)
+
+    def floats(self, isa: tuple[str, ...]) -> tuple[Floats, ...]:
+        return ("fp32",)
 
     def session(self, lowered: ir.Model) -> ort.InferenceSession:
         return host_session(lowered)

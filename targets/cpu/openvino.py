@@ -12,7 +12,8 @@ import onnx_ir as ir
 from ...devices import Device
 from ...export.data import NO_PROFILES, Profile
 from ...export.host import serialise
-from ...quantize.recipe import Recipe
+from ...quantize.half import floats_of
+from ...quantize.recipe import Floats, Recipe
 from ...runtime.golden import Golden
 from ...runtime.manifest import Check, IntegerLayers
 from ...runtime.openvino import OpenVinoModel
@@ -21,6 +22,7 @@ from ..graphs import layer_precisions, tidy, without_metadata
 from ..target import Artifact, DenseTarget, Finding
 from .check import check
 
+BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # instruction-set features that multiply it
 INTEGERS = ("i8", "u8")  # runtimePrecision of a product whose inputs are integers
 
 
@@ -30,7 +32,7 @@ class OpenVinoTarget:
     name = "cpu"
     engine = "openvino"
     form: Literal["onnx", "nir"] = "onnx"
-    precisions: tuple[str, ...] = ("auto", "w8", "int8", "fp32")
+    precisions: tuple[str, ...] = ("auto", "w8", "int8", "bf16", "fp32")
     takes_profiles = False
 
     def recipe(self, device: Device) -> Recipe:
@@ -45,8 +47,11 @@ class OpenVinoTarget:
         ir.passes.Sequential(AttentionAsMatMul(), *tidy())(model)
         return model
 
+    def floats(self, isa: tuple[str, ...]) -> tuple[Floats, ...]:
+        return ("bf16", "fp32") if BFLOAT16 & set(isa) else ("fp32",)
+
     def session(self, lowered: ir.Model) -> Session:
-        return Session(OpenVinoModel(serialise(without_metadata(lowered))))
+        return Session(_model(lowered))
 
     def alternatives(self) -> tuple[DenseTarget, ...]:
         return ()
@@ -56,7 +61,7 @@ class OpenVinoTarget:
         precision = layer_precisions(lowered)
         integers = [path for path, kind in precision.items() if kind == "int8"]
         data = serialise(without_metadata(lowered))
-        kinds, found = read_back(OpenVinoModel(data), integers)
+        kinds, found = read_back(_model(lowered), integers)
         floating = sorted(set(integers) - found)
         warnings = (f"OpenVINO runs {len(floating)} quantised layers in float: {', '.join(floating)}.",) if floating else ()
         return Artifact(
@@ -68,8 +73,13 @@ class OpenVinoTarget:
             checks=(
                 Check(name="engine graph read back", ok=not floating, detail=", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))),
             ),
+            floats=floats_of(lowered),
             warnings=(*warnings, "this bundle needs OpenVINO on the device: pip install 'edgeattn[openvino]'."),
         )
+
+
+def _model(lowered: ir.Model) -> OpenVinoModel:
+    return OpenVinoModel(serialise(without_metadata(lowered)), floats=floats_of(lowered))
 
 
 class Session:

@@ -13,8 +13,8 @@ from ...devices import Device
 from ...errors import InputError
 from ...export.data import NO_PROFILES, Profile
 from ...export.host import host_session, serialise
-from ...quantize.half import WELL_KNOWN, islands_of, on_host, strongly_typed, uses_half
-from ...quantize.recipe import Recipe
+from ...quantize.half import WELL_KNOWN, floats_of, islands_of, on_host, strongly_typed, uses_half
+from ...quantize.recipe import Floats, Recipe
 from ...runtime.golden import Golden
 from ...runtime.manifest import Check, IntegerLayers
 from ..graphs import layer_precisions, without_metadata
@@ -46,6 +46,9 @@ class JetsonTarget:
 
     def lower(self, graph: ir.Model, device: Device) -> ir.Model:
         return lower(graph, line_of(device))
+
+    def floats(self, isa: tuple[str, ...]) -> tuple[Floats, ...]:
+        return ("fp16", "fp32")
 
     def session(self, lowered: ir.Model) -> ort.InferenceSession:
         """ONNX Runtime over what the marked graph computes."""
@@ -83,6 +86,7 @@ class JetsonTarget:
             main="host.onnx" if half else "model.onnx",
             files=files,
             layers=precision,
+            floats=floats_of(lowered),
             integer_layers=IntegerLayers(quantised=quantised, integer_in_engine=None),
             checks=tuple(checks),
             left_to_device=(

@@ -63,6 +63,16 @@ def test_a_session_serves_several_threads(compiled):
         assert all(np.array_equal(a[key], b[key]) for key in a)
 
 
+def test_bfloat16_is_a_precision_that_the_gate_judges(tmp_path):
+    weights = find("rpattention").weights
+    manifest = edgeattn.compile(weights, engine="openvino", precision="bf16", output=tmp_path / "a.edge").manifest
+    assert (manifest.precision, manifest.floats, manifest.passed) == ("bf16", "bf16", True)
+    assert set(manifest.layers.values()) == {"bf16"}
+    assert edgeattn.verify(tmp_path / "a.edge").ok
+    with pytest.raises(InputError, match="'bf16' is not one of"):
+        edgeattn.compile(weights, precision="bf16", output=tmp_path / "b.edge")
+
+
 def test_auto_tries_both_engines_and_takes_the_fastest(tmp_path):
     plain = edgeattn.compile(find("rpattention").weights, precision="auto", output=tmp_path / "a.edge").to_json()
     assert {candidate["engine"] for candidate in plain["candidates"]} == {"onnxruntime", "openvino"}
