@@ -49,6 +49,7 @@ def main(names: list[str]) -> None:
         for label, figure in sorted(figures["engines"].items(), key=lambda item: item[1]["ms"]):
             low, high = figure["interval"]
             print(f"| {label} | {figure['ms']:.3f} | {figure['ratio']:.2f} ({low:.2f} to {high:.2f}) |", flush=True)
+        results["geometric_mean"] = summary(results["networks"])
     Path("cpu.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
@@ -68,7 +69,20 @@ def measure(name: str, folder: Path) -> dict[str, object]:
     base = times["ONNX Runtime float"]
     best = next(candidate for candidate in chosen.candidates if candidate.chosen)
     engines = {label: {"ms": float(np.median(values)), **ratio(values, base)} for label, values in times.items()}
-    return {"choice": f"{best.precision} in {best.recipe.floats} on {best.target.engine}", "engines": engines}
+    peer = min((label for label in times if label != "edgeattn"), key=lambda label: float(np.median(times[label])))
+    against = {"peer": peer, **ratio(times["edgeattn"], times[peer])}
+    return {"against": against, "choice": f"{best.precision}, {best.recipe.floats} around, on {best.target.engine}", "engines": engines}
+
+
+def summary(networks: dict[str, dict]) -> float:
+    """One line a network against its best peer, and the geometric mean over all so far."""
+    print("\n| network | choice | best peer | edgeattn / best peer (95 % interval) |\n| --- | --- | --- | --- |")
+    for name, figures in networks.items():
+        found = figures["against"]
+        print(f"| {name} | {figures['choice']} | {found['peer']} | {found['ratio']:.2f} ({found['interval'][0]:.2f} to {found['interval'][1]:.2f}) |")
+    mean = float(np.exp(np.mean([np.log(figures["against"]["ratio"]) for figures in networks.values()])))
+    print(f"geometric mean {mean:.3f}", flush=True)
+    return mean
 
 
 def subject(name: str, folder: Path) -> tuple[torch.nn.Module, dict[str, np.ndarray], dict[str, object]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -47,9 +49,40 @@ class Vision(nn.Module):
         self.encoder = Encoder(768, 192, 12, 3, 1000, 196)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.encoder(_patches(x))
+
+
+class Distilled(nn.Module):
+    """The same with a class and a distillation token, the two heads averaged (Touvron et al., ICML 2021)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.tokens = nn.Linear(768, 192), nn.Parameter(torch.randn(2, 192) * 0.02)
+        self.positions = nn.Parameter(torch.randn(198, 192) * 0.02)
+        self.blocks, self.norm = nn.ModuleList([Block(192, 3) for _ in range(12)]), nn.LayerNorm(192)
+        self.head, self.head_dist = nn.Linear(192, 1000), nn.Linear(192, 1000)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([self.tokens.expand(x.shape[0], -1, -1), self.embed(_patches(x))], 1) + self.positions
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        return (self.head(x[:, 0]) + self.head_dist(x[:, 1])) / 2
+
+
+class Windows(nn.Module):
+    """Attention within windows of 7 x 7 of a 28 x 28 grid (Liu et al., Swin Transformer, ICCV 2021, without shifts). x: (batch, 784, 96)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks, self.norm, self.head = nn.ModuleList([Block(96, 3) for _ in range(4)]), nn.LayerNorm(96), nn.Linear(96, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch = x.shape[0]
-        patches = x.reshape(batch, 3, 14, 16, 14, 16).permute(0, 2, 4, 1, 3, 5).reshape(batch, 196, 768)
-        return self.encoder(patches)
+        x = x.reshape(batch, 4, 7, 4, 7, 96).transpose(2, 3).reshape(batch * 16, 49, 96)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x).reshape(batch, 784, 96).mean(1))
 
 
 def series_96() -> nn.Module:
@@ -60,18 +93,49 @@ def series_512() -> nn.Module:
     return _seeded(lambda: Encoder(8, 128, 4, 4, 10, 512))
 
 
+def series_4096() -> nn.Module:
+    return _seeded(lambda: Encoder(8, 128, 2, 4, 10, 4096))
+
+
 def bert_128() -> nn.Module:
     """BERT-small's encoder (4 layers of 512) on embedded tokens."""
     return _seeded(lambda: Encoder(512, 512, 4, 8, 10, 128))
+
+
+def bert_512() -> nn.Module:
+    return _seeded(lambda: Encoder(512, 512, 4, 8, 10, 512))
+
+
+def deit_tiny() -> nn.Module:
+    return _seeded(Distilled)
+
+
+def windows() -> nn.Module:
+    return _seeded(Windows)
 
 
 def vit_tiny() -> nn.Module:
     return _seeded(Vision)
 
 
-def _seeded(make: type[nn.Module] | object) -> nn.Module:
+def _patches(x: torch.Tensor) -> torch.Tensor:
+    """(batch, 3, 224, 224) → (batch, 196, 768)."""
+    return x.reshape(-1, 3, 14, 16, 14, 16).permute(0, 2, 4, 1, 3, 5).reshape(-1, 196, 768)
+
+
+def _seeded(make: Callable[[], nn.Module]) -> nn.Module:
     torch.manual_seed(0)
-    return make().eval()  # type: ignore[operator]
+    return make().eval()
 
 
-SHAPES = {"series_96": (96, 8), "series_512": (512, 8), "bert_128": (128, 512), "vit_tiny": (3, 224, 224)}
+IMAGE = (3, 224, 224)
+SHAPES = {
+    "series_96": (96, 8),
+    "series_512": (512, 8),
+    "series_4096": (4096, 8),
+    "bert_128": (128, 512),
+    "bert_512": (512, 512),
+    "vit_tiny": IMAGE,
+    "deit_tiny": IMAGE,
+    "windows": (784, 96),
+}
