@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import InputError, MissingError
 from ..runtime.bundle import EVIDENCE, Bundle, add_evidence
-from .connection import FOLDER, Address, Board, Say, on_board
+from .connection import FOLDER, SCRIPTS, Address, Board, Say, on_board
 
 PACKAGE = Path(__file__).parents[1]
 RUNTIME = ("__init__.py", "__main__.py", "cli.py", "views.py", "errors.py", "devices.py", "devices.yaml", "runtime/*.py")
@@ -44,10 +44,12 @@ def _run(path: str | Path, host: str, command: str, options: list[str], clean: b
         version = await board.python()
         folder = f"{FOLDER}/{_plain(bundle.manifest.name)}-{bundle.manifest.digest[:16]}"
         await board.send(_files(bundle), folder)
-        kit = "device/run.py" in bundle.files
         say(f"running {command} on {address}")
-        result = await (_with_kit if kit else _with_runtime)(board, version, folder, [command, *options])
-        result["board"] = await board.answer(["python3", "-c", (Path(__file__).with_name("on_board") / "probe.py").read_text()])
+        if "device/run.py" in bundle.files:
+            result = await board.answer(["python3", f"{folder}/device/run.py", command, *options, "--json"])
+        else:
+            result = await _with_runtime(board, version, _requirements(bundle.manifest.engine), [command, folder, *options])
+        result["board"] = await board.answer(["python3", "-c", (SCRIPTS / "probe.py").read_text()])
         if clean:
             await board.remove()
         return result
@@ -59,25 +61,26 @@ def _run(path: str | Path, host: str, command: str, options: list[str], clean: b
     return result
 
 
-async def _with_kit(board: Board, version: tuple[int, ...], folder: str, words: list[str]) -> dict[str, Any]:
-    return await board.answer(["python3", f"{folder}/device/run.py", *words, "--json"])
-
-
-async def _with_runtime(board: Board, version: tuple[int, ...], folder: str, words: list[str]) -> dict[str, Any]:
+async def _with_runtime(board: Board, version: tuple[int, ...], needed: list[str], words: list[str]) -> dict[str, Any]:
     """Our runtime beside a virtual environment of its own; nothing else of the board is touched."""
     if version < OLDEST_PYTHON:
         raise MissingError(f"{board.address} has Python {'.'.join(map(str, version))}, the runtime needs 3.10 or newer.")
     files = _runtime_files()
     library = f"{FOLDER}/lib-{_digest(files)}"
     await board.send({f"edgeattn/{name}": data for name, data in files.items()}, library)
-    needed = sorted(line for line in requires("edgeattn") or [] if "extra ==" not in line)
     environment = f"{FOLDER}/venv-{'.'.join(map(str, version[:2]))}-{hashlib.sha256(' '.join(needed).encode()).hexdigest()[:8]}"
     board.say(f"preparing a virtual environment on {board.address} (minutes, the first time)")
     code, _, said = await board.script("prepare", [environment, *needed])
     if code != 0:
         raise MissingError(f"{board.address}: its virtual environment cannot be made ({(said.strip() or 'no message').splitlines()[-1]}).")
     variables = {"PYTHONPATH": library, "PYTHONDONTWRITEBYTECODE": "1"}
-    return await board.answer([f"{environment}/bin/python", "-m", "edgeattn", words[0], folder, *words[1:], "--json"], variables)
+    return await board.answer([f"{environment}/bin/python", "-m", "edgeattn", *words, "--json"], variables)
+
+
+def _requirements(engine: str) -> list[str]:
+    """What pip must bring for the runtime and a bundle's engine."""
+    listed = (re.match(r"([^;]+?)\s*(?:;\s*extra == ['\"]([\w-]+)['\"])?$", line) for line in requires("edgeattn") or [])
+    return sorted(found[1] for found in listed if found and found[2] in (None, engine))
 
 
 def _files(bundle: Bundle) -> dict[str, bytes]:
