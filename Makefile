@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo demo-spinnaker test test-slow lint bench clean
+.PHONY: venv demo demo-spinnaker test test-slow test-training lint bench clean
 
 venv: $(STAMP)
 
@@ -21,10 +21,14 @@ demo-spinnaker: $(STAMP)
 	$(BIN)/python benchmarks/demo_spinnaker.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not training"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Every system of the zoo from scratch: an hour or more, so CI leaves it out.
+test-training: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m training
 
 # The repository root is the package, so mypy sees it through a link that carries the package's name.
 lint: $(STAMP)

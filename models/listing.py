@@ -15,7 +15,7 @@ from .training import Progress, plain_state
 
 
 def describe_models() -> dict[str, Any]:
-    """{"models": [...]} with source, claim, parameters, targets and the hash of the shipped weights."""
+    """{"models": [...]} with source, data, claim, parameters, targets and the hash of the shipped weights."""
     found = []
     for name, reference in systems().items():
         weights = reference.weights
@@ -25,6 +25,7 @@ def describe_models() -> dict[str, Any]:
                 "name": name,
                 "task": reference.task,
                 "source": reference.source,
+                "data": reference.data,
                 "claim": reference.claim,
                 "targets": list(reference.targets),
                 "metric": None if reference.metric is None else reference.metric.name,

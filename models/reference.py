@@ -61,6 +61,10 @@ class Reference:
     paper / twin: the paper's full-size module, and the plain softmax-attention network of equal size.
     train: `train(seed=0, epochs=None, progress=None) -> (module, metric value)`.
     state: trained weights; where None, `weights` names the file that ships with the package.
+    data: what it was trained and is judged on, in a few words.
+    claim: what the paper says, with its figure; measure: measures that claim here, from the shipped weights and in seconds, as figures by name.
+    reached: the metric on the evaluation data with the shipped weights; twin_weights: the twin's, trained on the same data.
+    twin_of: for a spiking twin, the system whose task it was trained on.
     example: one batch of inputs, where the checkpoint itself brings them (a .pt2 program) or the user gave them.
     """
 
@@ -70,6 +74,7 @@ class Reference:
     outputs: tuple[str, ...]
     source: str
     task: str = "classification"
+    data: str = ""
     claim: str = ""
     calibration: Callable[[], Samples] | None = None
     evaluation: Callable[[], Samples] | None = None
@@ -79,6 +84,10 @@ class Reference:
     train: Callable[..., tuple[nn.Module, float]] | None = None
     targets: tuple[str, ...] = ("cpu", "jetson")
     weights: Path | None = None
+    measure: Callable[[], Mapping[str, float]] | None = None
+    reached: float | None = None
+    twin_weights: Path | None = None
+    twin_of: str = ""
     example: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
     state: Mapping[str, Any] | None = field(default=None, repr=False)
 
@@ -88,12 +97,24 @@ class Reference:
 
     def module(self) -> nn.Module:
         """A fresh module with the trained weights, in eval mode."""
-        import torch
-
         module = self.build()
         state = self.state
         if state is None and self.weights is not None:
-            state = torch.load(self.weights, map_location="cpu", weights_only=True)
+            state = _load(self.weights)
         if state is not None:
             module.load_state_dict(state)
         return module.eval()
+
+    def trained_twin(self) -> nn.Module:
+        """The softmax twin with its trained weights, in eval mode; for systems that ship them."""
+        assert self.twin is not None and self.twin_weights is not None
+        module = self.twin()
+        module.load_state_dict(_load(self.twin_weights))
+        return module.eval()
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    import torch
+
+    state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state

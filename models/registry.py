@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import InputError
 from .reference import Reference
 
-INFRASTRUCTURE = {"layers", "metrics", "reference", "registry", "training"}
+INFRASTRUCTURE = {"layers", "metrics", "recurrence", "reference", "registry", "training"}
 
 
 @cache
@@ -33,5 +33,5 @@ def find(name: str) -> Reference:
 
 
 def weights_file(name: str) -> Path:
-    """Where a system's shipped weights lie."""
+    """Where a system's shipped weights lie; its twin's are called NAME_twin."""
     return Path(__file__).parent / "weights" / f"{name}.pt"

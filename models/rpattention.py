@@ -135,6 +135,7 @@ REFERENCE = Reference(
     inputs=(TensorSpec(name="x", shape=("batch", 8, 8), dtype="float32", unit="grey value, 0 to 1", preprocessing="scikit-learn digits / 16"),),
     outputs=("scores",),
     source="arXiv 2605.14913 (abstract); routing of arXiv 2006.15055, distribution of arXiv 2312.08874",
+    data="scikit-learn digits, every pixel a token, moved by up to a pixel",
     claim="similarity routing costs linear time in tokens",
     calibration=calibration,
     evaluation=evaluation,
@@ -143,4 +144,5 @@ REFERENCE = Reference(
     paper=paper,
     train=train,
     weights=weights_file("rpattention"),
+    reached=89.287,
 )

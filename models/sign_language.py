@@ -91,6 +91,7 @@ REFERENCE = Reference(
     inputs=(EVENTS,),
     outputs=("counts",),
     source="arXiv 2605.06005; repository Neuro-inspired-Perception-and-Cognition/Sign-language-Recognition",
+    data="procedural fingerspelling before an event camera",
     claim="loses 9.2 points from simulation to board; here the board's arithmetic must lose less than one",
     calibration=lambda: _unlabelled(letters(100, seed=1001)),
     evaluation=lambda: _unlabelled(letters(1000, seed=1002)),

@@ -72,6 +72,7 @@ REFERENCE = Reference(
     inputs=(EVENTS,),
     outputs=("counts",),
     source="Spike-driven Transformer (NeurIPS 2023, arXiv 2307.01694), its self-attention on the network of arXiv 2605.06005's size",
+    data="procedural fingerspelling before an event camera",
     claim="attention by masks and additions only: no softmax, no multiplication; here on the board itself",
     calibration=lambda: letters(100, seed=1001),
     evaluation=lambda: letters(1000, seed=1002),
