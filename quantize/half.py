@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from ..export.host import half_in_float32, host_session
 from ..export.passes.linear_as_matmul import LAYER
@@ -171,7 +172,7 @@ def strongly_typed(model: ir.Model) -> ir.Model:
             node.outputs[0].name, node.outputs[0].dtype, node.outputs[0].shape = name, ir.DataType.FLOAT, output.shape
             graph.append(node)
             graph.outputs[index] = node.outputs[0]
-    ir.passes.common.RemoveUnusedNodesPass()(copy)
+    common.RemoveUnusedNodesPass()(copy)
     return copy
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from ..export.passes.linear_as_matmul import LAYER
 from .calibrate import Activation, Quantised, QuantisedLayer
@@ -41,7 +42,7 @@ class InsertQuantisation(ir.passes.InPlacePass):
             node.replace_input_with(1, weights[path])
             if layer.bias is not None:
                 _set_bias(graph, node, path, layer.bias)
-        ir.passes.common.RemoveUnusedNodesPass()(model)
+        common.RemoveUnusedNodesPass()(model)
         graph.sort()
         return ir.passes.PassResult(model, True)
 

@@ -34,5 +34,5 @@ def layer_precisions(model: ir.Model) -> dict[str, str]:
 def without_metadata(model: ir.Model) -> ir.Model:
     """A copy without the compiler's notes, which a device has no use for."""
     copy = model.clone()
-    ir.passes.common.ClearMetadataAndDocStringPass()(copy)
+    common.ClearMetadataAndDocStringPass()(copy)
     return copy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from ....export.passes.constants import constant
 from ....export.passes.linear_as_matmul import LAYER
@@ -36,7 +37,7 @@ class IntegerLinear(ir.passes.InPlacePass):
             if precision in ("int8", "int8-dynamic") and node.op_type == "MatMul":
                 self._replace(graph, node, precision)
                 modified = True
-        ir.passes.common.RemoveUnusedNodesPass()(model)
+        common.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified)
 
     def _replace(self, graph: ir.Graph, node: ir.Node, precision: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from ....export.passes.constants import constant
 
@@ -21,7 +22,7 @@ class SelectBeforeTranspose(ir.passes.InPlacePass):
         for node in list(model.graph):
             if node.op_type in ("Squeeze", "Gather") and node.graph is not None:
                 modified |= self._move(model.graph, node)
-        ir.passes.common.RemoveUnusedNodesPass()(model)
+        common.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified)
 
     def _move(self, graph: ir.Graph, node: ir.Node) -> bool:
