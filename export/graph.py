@@ -13,6 +13,7 @@ from onnxscript import rewriter
 from onnxscript.optimizer import _constant_folding as folding
 
 from ..errors import InputError
+from .passes.convolution_layers import ConvolutionLayers
 from .passes.full_attention_mask import FullAttentionMask
 from .passes.linear_as_matmul import LinearAsMatMul
 from .passes.name_after_modules import NameAfterModules, RememberTrace
@@ -23,7 +24,8 @@ OPSET = 23  # the first with Attention, RotaryEmbedding and RMSNormalization
 
 def to_graph(program: Program) -> ir.Model:
     """The program as a canonical graph: one operator for each of LayerNormalization, Gelu and Attention, every linear layer
-    as MatMul over a [K, N] initialiser that keeps its parameter's name, constants folded, nodes named after modules.
+    as MatMul over a [K, N] initialiser that keeps its parameter's name, convolutions tagged with theirs, constants folded, nodes named
+    after modules.
 
     Raises InputError for an operator that ONNX cannot express, naming it.
     """
@@ -49,6 +51,7 @@ def canonicalise(model: ir.Model) -> None:
         RememberTrace(),
         LinearAsMatMul(),
         simplify,
+        ConvolutionLayers(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         FullAttentionMask(),
         common.CommonSubexpressionEliminationPass(),

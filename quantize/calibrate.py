@@ -1,4 +1,4 @@
-"""Post-training quantisation with Brevitas, on the lifted module; the integers and scales are read from its layers.
+"""Post-training quantisation with Brevitas of linear layers and convolutions, on the lifted module; integers and scales are read from its layers.
 
     q = clip(round(x / s) + z),   x ≈ s (q - z)
 
@@ -44,7 +44,7 @@ class Activation:
 
 @dataclass(frozen=True)
 class QuantisedLayer:
-    """One linear layer in integers. weight: (out, in) int8; scale: (out,) float32; bias: (out,) float32, corrected."""
+    """One layer in integers. weight: (out, in), of a convolution (out, in / groups, kernel...), int8; scale, bias: (out,) float32."""
 
     precision: Precision
     weight: np.ndarray
@@ -64,23 +64,28 @@ class Quantised:
     paths: tuple[str, ...] = ()
 
 
-def linear_paths(module: nn.Module) -> list[str]:
-    """The paths of all linear layers, in execution order of definition."""
-    return [path for path, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+
+
+def layer_paths(module: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.Linear, *CONVOLUTIONS)) -> list[str]:
+    """The paths of all linear layers and convolutions, in execution order of definition."""
+    return [path for path, layer in module.named_modules() if isinstance(layer, kinds)]
 
 
 def quantise(program: Program, recipe: Recipe, calibration: Samples, progress: Callable[[str], None] | None = None) -> Quantised:
-    """Quantises the program's linear layers as the recipe says, calibrated on `calibration`.
+    """Quantises the program's linear layers and convolutions as the recipe says, calibrated on `calibration`.
 
-    Raises InputError for a recipe that names a layer the network does not have.
+    A convolution is quantised in int8 only: where the recipe's default is another one it stays float, and the recipe returned says so.
+    Raises InputError for a recipe that names a layer the network does not have, or gives a convolution what it has not got.
     """
     say = progress or (lambda _: None)
     batches = Batches(calibration)
     original = other_parameters(lift(program.exported))
     say("equalising and calibrating" if recipe.equalise is not None else "calibrating")
     module = float_network(program, recipe, calibration)
-    paths = linear_paths(module)
+    paths = layer_paths(module)
     check_recipe(recipe, paths, program.reference.name)
+    recipe = _for_convolutions(recipe, layer_paths(module, CONVOLUTIONS))
     with quiet(), torch.no_grad():
         module = _insert_quantisers(module, recipe, paths)
         _calibrate(module, recipe, batches)
@@ -109,7 +114,18 @@ def check_recipe(recipe: Recipe, paths: list[str], name: str) -> None:
     """Raises InputError where the recipe names a layer that is not there."""
     unknown = sorted(set(recipe.layers) - set(paths))
     if unknown:
-        raise InputError(f"the recipe names layer {unknown[0]!r}, which {name} does not have; its linear layers are {', '.join(paths)}.")
+        raise InputError(f"the recipe names layer {unknown[0]!r}, which {name} does not have; its layers are {', '.join(paths)}.")
+
+
+def _for_convolutions(recipe: Recipe, convolutions: list[str]) -> Recipe:
+    for path in convolutions:
+        precision = recipe.precision(path)
+        if precision == "int8" or not recipe.quantises(path):
+            continue
+        if path in recipe.layers:
+            raise InputError(f"the recipe gives {path} {precision}, but it is a convolution: int8 or a float precision.")
+        recipe = recipe.raised(path, recipe.floats, f"a convolution has no {precision}")
+    return recipe
 
 
 @dataclass(frozen=True)
@@ -129,7 +145,7 @@ class Batches:
 
 
 def read_layer(layer: Any, precision: Precision) -> QuantisedLayer:
-    """Integers and scales of a Brevitas `QuantLinear`."""
+    """Integers and scales of a Brevitas layer."""
     with quiet(), torch.no_grad():
         weight = layer.quant_weight()
         integers = weight.int().numpy().astype(np.int8)
@@ -150,7 +166,9 @@ def _insert_quantisers(module: nn.Module, recipe: Recipe, paths: list[str]) -> n
         others = [path for path in paths if recipe.precision(path) != precision]
         options = {"weight_quant": _weight_quantiser(recipe, precision), "input_quant": _input_quantiser(recipe, precision)}
         options |= {"bias_quant": None, "output_quant": None, "return_quant_tensor": False}
-        module = layerwise_quantize(module, compute_layer_map={nn.Linear: (qnn.QuantLinear, options)}, name_blacklist=others)
+        kinds = {nn.Linear: qnn.QuantLinear, nn.Conv1d: qnn.QuantConv1d, nn.Conv2d: qnn.QuantConv2d}
+        layers = {plain: (quantised, options) for plain, quantised in kinds.items()}
+        module = layerwise_quantize(module, compute_layer_map=layers, name_blacklist=others)
     return module
 
 
@@ -204,10 +222,10 @@ def _equalise(module: nn.Module, alpha: float, batches: Batches) -> None:
 
 
 def other_parameters(module: nn.Module) -> dict[str, np.ndarray]:
-    """Weights and biases of the layers that are not linear, by parameter name: what equalisation may change."""
+    """Weights and biases of float layers that are not linear, by parameter name: what equalisation may change."""
     found = {}
     for layer in module.modules():
-        if isinstance(layer, nn.LayerNorm | nn.Conv1d | nn.Conv2d):
+        if isinstance(layer, nn.LayerNorm | nn.Conv1d | nn.Conv2d) and hasattr(layer, "parameter_names"):
             for kind, name in layer.parameter_names.items():  # type: ignore[union-attr,operator]
                 found[name] = getattr(layer, kind).detach().numpy().copy()
     return found

@@ -94,7 +94,7 @@ def value_ranges(model: ir.Model, calibration: Samples) -> dict[str, float]:
         largest.outputs[0].name, largest.outputs[0].dtype = f"{value.name}|max", ir.DataType.FLOAT
         graph.extend([absolute, largest])
         graph.outputs.append(largest.outputs[0])
-    session = host_session(probe)
+    session = host_session(probe, as_written=True)
     fixed = next((int(value.shape[0]) for value in graph.inputs if value.shape and isinstance(value.shape[0], int)), None)
     size = fixed or BATCH
     count = min(len(calibration), SAMPLES)

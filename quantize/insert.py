@@ -11,13 +11,14 @@ from .calibrate import Activation, Quantised, QuantisedLayer
 
 
 class InsertQuantisation(ir.passes.InPlacePass):
-    """MatMul(x, W) + b   becomes   MatMul(DQ(Q(x)), DQ(W8)) + b', for every layer that the recipe quantises.
+    """MatMul(x, W) + b   becomes   MatMul(DQ(Q(x)), DQ(W8)) + b', for every layer that the recipe quantises; Conv(x, W, b) likewise.
 
     1. int8: Q and DQ on the input, shared by layers that read the same tensor at the same scale.
     2. int8-dynamic: the input stays float in this graph; the layer's node carries the precision, the target does the rest.
     3. w8, w4: only the weight becomes integers behind a DQ.
     4. A bias that bias correction changed or added; parameters that equalisation changed.
-    W8 is [K, N], its scale [N] on axis 1, zero point 0 left out. Precision stands in the node's metadata.
+    W8 is [K, N], its scale [N] on axis 1 (of a convolution [M, C, kernel...] and [M] on axis 0), zero point 0 left out.
+    Precision stands in the node's metadata.
     """
 
     def __init__(self, quantised: Quantised) -> None:
@@ -88,7 +89,8 @@ def _quantised_input(graph: ir.Graph, node: ir.Node, path: str, activation: Acti
 def _quantised_weight(graph: ir.Graph, node: ir.Node, path: str, layer: QuantisedLayer) -> ir.Value:
     old = node.inputs[1]
     assert old is not None
-    integers = np.ascontiguousarray(layer.weight.T)
+    convolution = node.op_type == "Conv"
+    integers = layer.weight if convolution else np.ascontiguousarray(layer.weight.T)
     name = f"{old.name}.int{4 if layer.precision == 'w4' else 8}"
     if layer.precision == "w4":
         tensor: ir.TensorProtocol = ir.tensor(integers, dtype=ir.DataType.INT4, name=name)
@@ -97,7 +99,7 @@ def _quantised_weight(graph: ir.Graph, node: ir.Node, path: str, layer: Quantise
     weight = ir.val(name, tensor.dtype, integers.shape, const_value=tensor)
     graph.initializers.add(weight)
     scale = _set(graph, f"{path}.weight_scale", layer.scale)
-    dequantise = ir.node("DequantizeLinear", [weight, scale], {"axis": 1}, name=f"{path}/DequantizeLinear:weight")
+    dequantise = ir.node("DequantizeLinear", [weight, scale], {"axis": 0 if convolution else 1}, name=f"{path}/DequantizeLinear:weight")
     output = dequantise.outputs[0]
     output.name, output.shape, output.dtype = dequantise.name, ir.Shape(integers.shape), ir.DataType.FLOAT
     graph.insert_before(node, dequantise)
@@ -106,6 +108,11 @@ def _quantised_weight(graph: ir.Graph, node: ir.Node, path: str, layer: Quantise
 
 def _set_bias(graph: ir.Graph, node: ir.Node, path: str, bias: np.ndarray) -> None:
     output = node.outputs[0]
+    if node.op_type == "Conv":
+        old = node.inputs[2] if len(node.inputs) > 2 else None
+        node.resize_inputs(3)
+        node.replace_input_with(2, _set(graph, f"{path}.bias" if old is None else str(old.name), bias))
+        return
     for use in output.uses():
         other = use.node.inputs[1 - use.idx] if use.node.op_type == "Add" and len(use.node.inputs) == 2 else None
         if other is not None and other.is_initializer() and other.shape == (len(bias),):

@@ -13,6 +13,9 @@ from .bundle import Bundle
 from .openvino import OpenVinoModel
 from .spiking import SpikingEngine
 
+# ONNX Runtime's option to keep Q/DQ pairs: a graph made for another engine is computed as it is written, the same on every CPU.
+AS_WRITTEN = "session.disable_quant_qdq"
+
 
 class Engine(Protocol):
     """Runs one artifact. `version` is what verify and bench report."""
@@ -33,6 +36,8 @@ class OnnxRuntimeEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if bundle.manifest.target != "cpu":
+            options.add_session_config_entry(AS_WRITTEN, "1")
         # Spinning threads would hold a robot's other cores busy between calls.
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads > 1 else "0")
         name = bundle.manifest.artifact

@@ -9,6 +9,7 @@ from onnxscript import rewriter
 from ...devices import Device
 from ..graphs import tidy
 from ..opset import LowerOpset
+from .passes.integer_convolution import IntegerConvolution
 from .passes.integer_linear import MICROSOFT, IntegerLinear
 from .passes.multi_head_attention import MultiHeadAttention
 from .passes.select_before_transpose import SelectBeforeTranspose
@@ -24,6 +25,7 @@ def lower(graph: ir.Model, device: Device) -> ir.Model:
     )
     ir.passes.Sequential(
         IntegerLinear(device.isa),
+        IntegerConvolution(device.isa),
         MultiHeadAttention(),
         clean,
         *tidy(),

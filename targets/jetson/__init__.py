@@ -52,7 +52,7 @@ class JetsonTarget:
 
     def session(self, lowered: ir.Model) -> ort.InferenceSession:
         """ONNX Runtime over what the marked graph computes."""
-        return host_session(on_host(lowered))
+        return host_session(on_host(lowered), as_written=True)
 
     def alternatives(self) -> tuple[DenseTarget, ...]:
         return ()

@@ -50,7 +50,7 @@ def inner_tensors(on_host: ir.Model, golden: Golden) -> dict[str, np.ndarray]:
         return {}
     batched = all(value.shape is not None and not isinstance(value.shape[0], int) for value in graph.inputs)
     query = {name: array[:1] if batched else array for name, array in golden.inputs.items()}
-    values = host_session(probe).run(None, query)
+    values = host_session(probe, as_written=True).run(None, query)
     found = {str(output.name): np.ascontiguousarray(value) for output, value in zip(outputs, values, strict=True)}
     step = 1
     while sum(array.nbytes for array in list(found.values())[::step]) > LARGEST_LAYERS and step < len(found):

@@ -1,0 +1,105 @@
+"""Quantised convolutions as the integer kernels that ONNX Runtime has."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from ....export.passes.constants import constant
+from ....export.passes.linear_as_matmul import LAYER
+from ....quantize.insert import PRECISION
+from .signs import Signs
+
+
+class IntegerConvolution(ir.passes.InPlacePass):
+    """Conv(DQ(Q(x)), DQ(W8), b)   becomes   QLinearConv or ConvInteger; to be run after IntegerLinear, which settles the signs of its own inputs.
+
+    1. The only reader, through a Relu or not, is the Q of another quantised layer: QLinearConv, which gives that layer's integers;
+       its bias is rounded to int32 at the scale of the products.
+    2. Else: ConvInteger, then its int32 sums as float, times the scales, plus the bias.
+    Signs follow the instruction set (`Signs`). Left alone: float convolutions.
+    """
+
+    def __init__(self, isa: tuple[str, ...]) -> None:
+        self.signs = Signs.of(isa)
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        found = [node for node in model.graph if node.op_type == "Conv" and node.metadata_props.get(PRECISION) == "int8"]
+        for node in found:
+            self.signs.set_input(model.graph, node)
+        for node in reversed(found):  # readers first: what they read is then still a QuantizeLinear
+            self._replace(model.graph, node)
+        common.RemoveUnusedNodesPass()(model)
+        return ir.passes.PassResult(model, bool(found))
+
+    def _replace(self, graph: ir.Graph, node: ir.Node) -> None:
+        quantise = self.signs.set_input(graph, node)
+        reader = _requantisation(node)
+        if reader is None:
+            self._to_float(graph, node, quantise)
+        else:
+            self._to_integers(graph, node, quantise, reader)
+
+    def _to_integers(self, graph: ir.Graph, node: ir.Node, quantise: ir.Node, reader: ir.Node) -> None:
+        channels = int(node.inputs[1].shape[0])  # type: ignore[union-attr,index,arg-type]
+        weight, scale, zero = self.signs.weights(graph, node, channels)
+        inputs = [quantise.outputs[0], quantise.inputs[1], quantise.inputs[2], weight, scale, zero, reader.inputs[1], reader.inputs[2]]
+        if len(node.inputs) > 2 and node.inputs[2] is not None:
+            step = _array(quantise.inputs[1]).astype(np.float64) * _array(scale)
+            limits = np.iinfo(np.int32)
+            rounded = np.clip(np.rint(_array(node.inputs[2]) / step), limits.min, limits.max).astype(np.int32)
+            inputs.append(constant(graph, f"{node.metadata_props[LAYER]}.bias.int32", rounded))
+        new = _node("QLinearConv", inputs, node)
+        old, output = reader.outputs[0], new.outputs[0]
+        output.name, output.shape, output.dtype = old.name, old.shape, old.dtype
+        relu = reader.inputs[0].producer() if reader.inputs[0] is not None else None
+        removed = [reader, relu, node] if relu is not None and relu is not node else [reader, node]
+        ir.convenience.replace_nodes_and_values(graph, reader, removed, [new], [old], [output])
+
+    def _to_float(self, graph: ir.Graph, node: ir.Node, quantise: ir.Node) -> None:
+        path, old = node.metadata_props[LAYER], node.outputs[0]
+        weight, scale, zero = self.signs.weights(graph, node, None)
+        spread = (-1, *[1] * (len(node.inputs[1].shape) - 2))  # type: ignore[union-attr,arg-type]
+        steps = constant(graph, f"{path}.product_scale", (_array(quantise.inputs[1]) * _array(scale)).astype(np.float32).reshape(spread))
+        product = _node("ConvInteger", [quantise.outputs[0], weight, quantise.inputs[2], zero], node)
+        product.outputs[0].dtype = ir.DataType.INT32
+        new = [product, ir.node("Cast", [product.outputs[0]], {"to": ir.DataType.FLOAT.value}, name=f"{path}/Cast")]
+        new.append(ir.node("Mul", [new[-1].outputs[0], steps], name=f"{path}/Mul"))
+        if len(node.inputs) > 2 and node.inputs[2] is not None:
+            bias = constant(graph, f"{path}.bias.spread", _array(node.inputs[2]).reshape(spread))
+            new.append(ir.node("Add", [new[-1].outputs[0], bias], name=f"{path}/Add"))
+        for made in new:
+            made.outputs[0].name, made.outputs[0].shape = str(made.name), old.shape
+            made.outputs[0].dtype = made.outputs[0].dtype or ir.DataType.FLOAT
+        output = new[-1].outputs[0]
+        output.name, output.dtype = old.name, old.dtype
+        ir.convenience.replace_nodes_and_values(graph, node, [node], new, [old], [output])
+
+
+def _node(kind: str, inputs: list[ir.Value | None], old: ir.Node) -> ir.Node:
+    new = ir.node(kind, inputs, dict(old.attributes), name=f"{old.metadata_props[LAYER]}/{kind}")
+    new.metadata_props.update(old.metadata_props)
+    return new
+
+
+def _requantisation(node: ir.Node) -> ir.Node | None:
+    """The QuantizeLinear that alone reads the convolution; a Relu between them must be what the integers' lower end does anyway."""
+    reader = _only_reader(node)
+    relu = reader is not None and reader.op_type == "Relu"
+    if relu:
+        reader = _only_reader(reader)  # type: ignore[arg-type]
+    if reader is None or reader.op_type != "QuantizeLinear" or len(reader.inputs) < 3:
+        return None
+    zero = _array(reader.inputs[2])
+    return reader if zero.ndim == 0 and (not relu or int(zero) == np.iinfo(zero.dtype).min) else None
+
+
+def _only_reader(node: ir.Node) -> ir.Node | None:
+    uses = list(node.outputs[0].uses())
+    return uses[0].node if len(uses) == 1 and not node.outputs[0].is_graph_output() else None
+
+
+def _array(value: ir.Value | None) -> np.ndarray:
+    assert value is not None and value.const_value is not None
+    return value.const_value.numpy()
