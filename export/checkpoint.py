@@ -74,7 +74,8 @@ def _from_program(file: Path, trust: bool, task: str | None) -> Reference:
     if not args and not kwargs:
         raise InputError(f"{file} carries no example inputs: export it again with torch.export.save(torch.export.export(module, args)).")
     example = {**{name: to_numpy(x) for name, x in zip(names, args, strict=False)}, **{name: to_numpy(x) for name, x in kwargs.items()}}
-    return _described(file.stem, lambda: _plain(program.module()), example, task, "a torch.export program")
+    build = (lambda: _Named(_plain(program.module()), names, list(kwargs))) if args else (lambda: _plain(program.module()))
+    return _described(file.stem, build, example, task, "a torch.export program")
 
 
 def _from_torchscript(file: Path, example: Mapping[str, np.ndarray] | None, task: str | None) -> Reference:
@@ -97,7 +98,7 @@ def _from_torchscript(file: Path, example: Mapping[str, np.ndarray] | None, task
             except Exception as error:  # the converter raises whatever it meets
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise InputError(f"{file} cannot be converted from TorchScript ({reason}): export it with torch.export instead.") from None
-            return _Renamed(converted.module(), [name for name in names if name in example])
+            return _Named(_plain(converted.module()), [name for name in names if name in example])
 
     return _described(file.stem, build, example, task, "TorchScript")
 
@@ -113,19 +114,23 @@ def _from_nir(file: Path, timestep: float, reset: Reset | None) -> Reference:
     )  # fmt: skip
 
 
-class _Renamed(nn.Module):
-    """A converted program under its own input names: the converter numbers them."""
+class _Named(nn.Module):
+    """A program that takes its inputs by position, to be called by name.
 
-    def __init__(self, inner: nn.Module, names: list[str]) -> None:
+    positional, keyword: the names of its inputs. It stands in the program's own place in the module tree, so that layers keep their paths.
+    """
+
+    def __init__(self, inner: nn.Module, positional: list[str], keyword: list[str] | None = None) -> None:
         super().__init__()
-        self.inner = _plain(inner)
-        self._names = names
-        parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+        self.__dict__["_inner"] = inner  # no submodule: the program's own parts are
+        self._modules, self._parameters, self._buffers = inner._modules, inner._parameters, inner._buffers
+        self._positional, self._keyword = positional, keyword or []
+        parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in (*self._positional, *self._keyword)]
         self.forward.__func__.__signature__ = inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *parameters])  # type: ignore[attr-defined]
 
     def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
-        named = {**dict(zip(self._names, args, strict=False)), **kwargs}
-        return self.inner(*[named[name] for name in self._names])
+        named = {**dict(zip(self._positional + self._keyword, args, strict=False)), **kwargs}
+        return self._inner(*[named[name] for name in self._positional], **{name: named[name] for name in self._keyword})
 
 
 def _plain(module: nn.Module) -> nn.Module:

@@ -64,12 +64,15 @@ def _user_files(system, folder: Path, script: bool = True) -> dict[str, Path]:
 
     module = system.build().eval()
     files = {kind: folder / f"model.{kind}" for kind in ("pt", "pt2", "ts", "npz")}
+    files["positional pt2"] = folder / "positional.pt2"
     prefixed = {f"module.{key}": value for key, value in module.state_dict().items()}
     torch.save({"model_state_dict": prefixed, "optimizer": {"step": 3}, "epoch": 7}, files["pt"])
     example = {name: torch.from_numpy(array) for name, array in system.data(2).items()}
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(module, (), kwargs=example, dynamic_shapes={name: {0: batch} for name in example})
     torch.export.save(program, files["pt2"])
+    program = torch.export.export(module, tuple(example.values()), dynamic_shapes=tuple({0: batch} for _ in example))
+    torch.export.save(program, files["positional pt2"])
     if script:
         torch.jit.trace(module, tuple(example.values()), check_trace=False).save(files["ts"])
     np.savez(files["npz"], **system.data(200))

@@ -77,13 +77,14 @@ def test_the_json_has_the_documented_keys(ecg_compilation):
     assert {"name", "reference", "artifact"} <= set(plain["parity"]["metric"])
 
 
-@pytest.mark.parametrize("kind", ["pt", "pt2", "ts"])
+@pytest.mark.parametrize("kind", ["pt", "pt2", "positional pt2", "ts"])
 def test_a_sentence_encoder_that_no_zoo_file_knows_compiles(sentence_files, kind, tmp_path):
     options = {"model": "sentence_encoder:build"} if kind == "pt" else {}
     result = edgeattn.compile(sentence_files[kind], calib=sentence_files["npz"], output=tmp_path / "b.edge", **options)
     assert [spec.name for spec in result.manifest.inputs] == ["input_ids", "attention_mask"]
     assert result.manifest.passed
     assert "int8" in result.manifest.precision
+    assert "layers.0.intermediate" in result.manifest.layers
     session = edgeattn.load(tmp_path / "b.edge")
     import sentence_encoder
 

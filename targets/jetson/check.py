@@ -25,11 +25,15 @@ Found = Iterator[tuple[str, str]]  # (node, what is wrong and what to do)
 
 @dataclass(frozen=True)
 class Rule:
-    """id: what `--json` shows; evidence: where the rule comes from; severity "repaired": lowering mends it, what is left after it is an error."""
+    """id: what `--json` shows; evidence: where the rule comes from; versions: of TensorRT, that it holds for.
+
+    severity "repaired": lowering mends it, what is left after it is an error.
+    """
 
     id: str
     find: Callable[[ir.Model, JetPack], Found]
     evidence: str
+    versions: str = "all"
     severity: Literal["error", "warning", "repaired"] = "error"
 
 
@@ -234,7 +238,7 @@ RULES = (
     Rule("trt.uint8", unsigned, "accepted, measured; read as int8"),
     Rule("trt.int16", sixteen_bits, "refused, measured"),
     Rule("trt.int32-bias", integer_bias, "refused, measured"),
-    Rule("trt.int4-with-int8", int4_with_int8, "refused, measured"),
+    Rule("trt.int4-with-int8", int4_with_int8, "refused, measured", versions="from 10"),
     Rule("trt.one-sided-qdq", one_sided, "accepted, measured; TensorRT developer guide, explicit quantisation", severity="warning"),
     Rule("trt.dynamic-quantisation", dynamic_quantisation, "refused, measured"),
     Rule("trt.foreign-domain", foreign_domain, "refused, measured"),
@@ -242,12 +246,18 @@ RULES = (
     Rule("trt.fourier", fourier, "refused, measured"),
     Rule("trt.control-flow", control_flow, "accepted, measured", severity="warning"),
     Rule("trt.double", doubles, "accepted, measured", severity="warning"),
-    Rule("trt.mixed-floats", mixed_floats, "refused in strongly typed networks, measured"),
+    Rule("trt.mixed-floats", mixed_floats, "refused in strongly typed networks, measured", versions="from 10, strongly typed"),
     Rule("trt.endless-mask", endless_mask, "softmax of a row of -inf", severity="repaired"),
-    Rule("trt.attention", attention, "refused by the builder, measured", severity="repaired"),
-    Rule("trt.odd-attention", odd_attention, "refused, measured"),
-    Rule("trt.older-operator", older_operator, "ONNX operator versions", severity="repaired"),
-    Rule("trt.split-normalization", split_normalization, "85.27 to 18.96 % in fp16 on Orin Nano, onnxsim PR 1742", severity="warning"),
-    Rule("trt.opset", newer_opset, "ONNX operator versions"),
-    Rule("trt.int4", int4_line, "TensorRT 10 release notes"),
+    Rule("trt.attention", attention, "refused by the builder, measured", severity="repaired", versions="before 10.14; TensorRT-RTX 1.7.1"),
+    Rule("trt.odd-attention", odd_attention, "refused, measured", versions="before 10.14; TensorRT-RTX 1.7.1"),
+    Rule("trt.older-operator", older_operator, "ONNX operator versions", severity="repaired", versions="by opset: 8.2 has 13, 8.5 has 17, 10 has 20"),
+    Rule(
+        "trt.split-normalization",
+        split_normalization,
+        "85.27 to 18.96 % in fp16 on Orin Nano, onnxsim PR 1742",
+        severity="warning",
+        versions="from 8.5",
+    ),
+    Rule("trt.opset", newer_opset, "ONNX operator versions", versions="by opset: 8.2 has 13, 8.5 has 17, 10 has 20"),
+    Rule("trt.int4", int4_line, "TensorRT 10 release notes", versions="before 10"),
 )

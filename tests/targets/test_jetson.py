@@ -132,6 +132,7 @@ CASES = {
     "trt.older-operator": [
         (typed(graph("y = Gelu(x)")), XAVIER, "node0"),
         (typed(graph("y = LayerNormalization(x, w, b)", "float[2,8] x, float[8] w, float[8] b")), OLD, "node0"),
+        (typed(graph("y = RMSNormalization(x, w)", "float[2,8] x, float[8] w")), ORIN, "node0"),
     ],
     "trt.split-normalization": [
         (
@@ -146,7 +147,7 @@ CASES = {
         ),
     ],
     "trt.opset": [
-        (graph("y = RMSNormalization(x, w)", "float[2,8] x, float[8] w"), ORIN, "node0"),
+        (graph("y = RotaryEmbedding(x, c, s)", "float[1,2,4,8] x, float[1,4,4] c, float[1,4,4] s", outputs="float[1,2,4,8] y"), ORIN, "node0"),
         (graph("y = Mish(x)"), XAVIER, "node0"),
         (graph("y, n = Split<axis=1, num_outputs=2>(x)", outputs="float[2,4] y"), XAVIER, "node0"),
     ],
@@ -184,6 +185,7 @@ def repaired_cases():
     yield "tanh gelu", graph('y = Gelu<approximate="tanh">(x)'), XAVIER
     yield "normalisation", graph("y = LayerNormalization<epsilon=0.01>(x, w, b)", "float[2,8] x, float[8] w, float[8] b"), OLD
     yield "normalisation over two axes", graph("y = LayerNormalization<axis=-2>(x, w)", "float[2,8] x, float[2,8] w"), OLD
+    yield "root mean square", graph("y = RMSNormalization<epsilon=0.01>(x, w)", "float[2,8] x, float[8] w"), ORIN
     yield "attention", graph("y = Attention(q, k, v)", HEADS, outputs=OUT), ORIN
     yield "attention with its own scale", graph("y = Attention<scale=0.5>(q, k, v)", HEADS, outputs=OUT), ORIN
     yield "causal attention", graph("y = Attention<is_causal=1>(q, k, v)", HEADS, outputs=OUT), ORIN

@@ -10,11 +10,12 @@ import onnx_ir as ir
 from ....export.passes.constants import constant
 from ...emit import Emitter
 
-SINCE = {"Gelu": 20, "LayerNormalization": 17}  # the opset that brought the operator
+SINCE = {"Gelu": 20, "LayerNormalization": 17, "RMSNormalization": 23}  # the opset that brought the operator
 
 
 class OlderOperators(ir.passes.InPlacePass):
-    """Gelu(x) becomes x (1 + erf(x / sqrt 2)) / 2, or its tanh form;   LayerNormalization(x) becomes (x - mean) / sqrt(variance + epsilon) w + b.
+    """Gelu(x) becomes x (1 + erf(x / sqrt 2)) / 2, or its tanh form;   LayerNormalization(x) becomes (x - mean) / sqrt(variance + epsilon) w + b;
+    RMSNormalization(x) becomes x / sqrt(mean of squares + epsilon) w.
 
     Each only where the opset wanted is older than the operator.
     Left alone: LayerNormalization that also gives its mean or deviation.
@@ -24,7 +25,7 @@ class OlderOperators(ir.passes.InPlacePass):
         self.opset = opset
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        rewrite = {"Gelu": _gelu, "LayerNormalization": _layer_normalization}
+        rewrite = {"Gelu": _gelu, "LayerNormalization": _layer_normalization, "RMSNormalization": _rms_normalization}
         found = [n for n in model.graph if n.domain == "" and self.opset < SINCE.get(n.op_type, 0) and not any(o.uses() for o in n.outputs[1:])]
         for node in found:
             rewrite[node.op_type](model.graph, node)
@@ -52,13 +53,32 @@ def _gelu(graph: ir.Graph, node: ir.Node) -> None:
 def _layer_normalization(graph: ir.Graph, node: ir.Node) -> None:
     x, weight = node.inputs[0], node.inputs[1]
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    assert x is not None and weight is not None and x.shape is not None
-    emit, rank = Emitter(graph, node), len(x.shape)
-    first = int(node.attributes["axis"].value) % rank if "axis" in node.attributes else rank - 1
-    axes, reduced = list(range(first, rank)), tuple(1 if axis >= first else dim for axis, dim in enumerate(x.shape))
-    epsilon = float(node.attributes["epsilon"].value) if "epsilon" in node.attributes else 1e-5
-    centred = emit("Sub", x, emit("ReduceMean", x, like=x, shape=reduced, axes=axes, keepdims=1), like=x)
-    variance = emit("ReduceMean", emit("Mul", centred, centred, like=x), like=x, shape=reduced, axes=axes, keepdims=1)
-    deviation = emit("Sqrt", emit("Add", variance, _scalar(graph, epsilon), like=variance), like=variance)
-    result = emit("Mul", emit("Div", centred, deviation, like=x), weight, like=x)
+    assert x is not None and weight is not None
+    emit = Emitter(graph, node)
+    centred = emit("Sub", x, _mean(emit, node, x), like=x)
+    result = emit("Mul", emit("Div", centred, _root_mean_square(emit, node, centred), like=x), weight, like=x)
     emit.finish(result if bias is None else emit("Add", result, bias, like=x))
+
+
+def _rms_normalization(graph: ir.Graph, node: ir.Node) -> None:
+    x, weight = node.inputs[0], node.inputs[1]
+    assert x is not None and weight is not None
+    emit = Emitter(graph, node)
+    emit.finish(emit("Mul", emit("Div", x, _root_mean_square(emit, node, x), like=x), weight, like=x))
+
+
+def _root_mean_square(emit: Emitter, node: ir.Node, x: ir.Value) -> ir.Value:
+    """sqrt(mean of squares + epsilon), over the axes that the node normalises."""
+    epsilon = float(node.attributes["epsilon"].value) if "epsilon" in node.attributes else 1e-5
+    mean = _mean(emit, node, emit("Mul", x, x, like=x))
+    return emit("Sqrt", emit("Add", mean, _scalar(emit.graph, epsilon), like=mean), like=mean)
+
+
+def _mean(emit: Emitter, node: ir.Node, x: ir.Value) -> ir.Value:
+    """Over the axes that the node normalises; an input, which `LowerOpset` turns into an attribute where the opset wants that."""
+    assert x.shape is not None
+    rank = len(x.shape)
+    first = int(node.attributes["axis"].value) % rank if "axis" in node.attributes else rank - 1
+    axes = constant(emit.graph, f"axes.{first}.{rank}", np.arange(first, rank, dtype=np.int64))
+    reduced = tuple(1 if axis >= first else dim for axis, dim in enumerate(x.shape))
+    return emit("ReduceMean", x, axes, like=x, shape=reduced, keepdims=1)
