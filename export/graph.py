@@ -13,6 +13,7 @@ from onnxscript import rewriter
 from onnxscript.optimizer import _constant_folding as folding
 
 from ..errors import InputError
+from ..models import recurrence
 from .passes.convolution_layers import ConvolutionLayers
 from .passes.full_attention_mask import FullAttentionMask
 from .passes.linear_as_matmul import LinearAsMatMul
@@ -65,15 +66,14 @@ def canonicalise(model: ir.Model) -> None:
 def _export(program: Program) -> ir.Model:
     kwargs = {name: torch.from_numpy(array) for name, array in program.example.items()}
     reference = program.reference
+    traced = program.exported.run_decompositions({recurrence.operator._opoverload: recurrence.in_chunks})
     options: dict[str, Any] = {"output_names": list(reference.outputs)} if reference.outputs else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         previous = logging.root.manager.disable
         logging.disable(logging.WARNING)
         try:
-            exported = torch.onnx.export(
-                program.exported, (), kwargs=kwargs, dynamo=True, opset_version=OPSET, optimize=False, verbose=False, **options
-            )
+            exported = torch.onnx.export(traced, (), kwargs=kwargs, dynamo=True, opset_version=OPSET, optimize=False, verbose=False, **options)
         except torch.onnx.errors.OnnxExporterError as error:
             cause = error.__cause__ or error
             reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
