@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo demo-spinnaker test test-slow test-training lint bench clean
+.PHONY: venv demo demo-spinnaker test test-slow test-training lint bench zoo clean
 
 venv: $(STAMP)
 
@@ -40,6 +40,10 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/session.py
+
+# Every system of the zoo to its targets: models/status.json and docs/zoo.md; under half an hour.
+zoo: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/zoo.py
 
 clean:
 	rm -rf $(VENV) .lint build *.egg-info

@@ -26,7 +26,7 @@ from .layers import Block, SelfAttention, merge_heads, split_heads
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import weights_file
-from .training import Progress, fit, outputs
+from .training import Progress, fit, metric_of, outputs
 
 WINDOW = 256  # samples: 0.71 s at 360 Hz
 SECTORS = 16
@@ -207,6 +207,16 @@ def train(seed: int = 0, epochs: int = 14, progress: Progress | None = None, net
     return module, ACCURACY.compute([outputs(module, held_out)], held_out.truth)
 
 
+def measure() -> dict[str, float]:
+    """Accuracy beside the twin's, and the pairs of tokens that are attended to."""
+    reach = [neighbours(WINDOW // 4 >> stage, 7)[1] for stage in range(3)]
+    return {
+        "accuracy, windows of 7 tokens (points)": metric_of(REFERENCE, REFERENCE.module()),
+        "accuracy, full attention (points)": metric_of(REFERENCE, REFERENCE.trained_twin()),
+        "pairs of tokens attended to, of the full attention's": sum(int(inside.sum()) for inside in reach) / sum(inside.numel() for inside in reach),
+    }
+
+
 REFERENCE = Reference(
     name="ecg_nat",
     build=EcgNat,
@@ -230,5 +240,7 @@ REFERENCE = Reference(
     paper=paper,
     train=train,
     weights=weights_file("ecg_nat"),
+    measure=measure,
+    twin_weights=weights_file("ecg_nat_twin"),
     reached=84.415,
 )

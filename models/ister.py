@@ -24,9 +24,10 @@ from ..errors import MissingError
 from ..runtime.manifest import TensorSpec
 from .layers import Block, SelfAttention
 from .metrics import MEAN_SQUARED_ERROR
+from .operations import operations
 from .reference import Reference, Samples
 from .registry import weights_file
-from .training import Progress, fit, outputs
+from .training import Progress, fit, metric_of, outputs
 
 LENGTH, HORIZON, VARIABLES = 64, 16, 9
 
@@ -131,6 +132,18 @@ def train(seed: int = 0, epochs: int = 40, progress: Progress | None = None, net
     return module, MEAN_SQUARED_ERROR.compute([outputs(module, held_out)], held_out.truth)
 
 
+def measure() -> dict[str, float]:
+    """Error beside the twin's, and how the operations of both attentions grow when there are four times as many variables."""
+    tokens = [torch.randn(1, count, 64) for count in (256, 1024)]
+    growth = {name: [operations(mixer, x) for x in tokens] for name, mixer in (("dot", DotAttention(64)), ("softmax", SelfAttention(64, 4)))}
+    return {
+        "mean squared error, dot-attention": metric_of(REFERENCE, REFERENCE.module()),
+        "mean squared error, softmax attention": metric_of(REFERENCE, REFERENCE.trained_twin()),
+        "operations of dot-attention at 1,024 variables over those at 256": growth["dot"][1] / growth["dot"][0],
+        "operations of softmax attention at 1,024 variables over those at 256": growth["softmax"][1] / growth["softmax"][0],
+    }
+
+
 REFERENCE = Reference(
     name="ister",
     build=Ister,
@@ -155,5 +168,7 @@ REFERENCE = Reference(
     paper=paper,
     train=train,
     weights=weights_file("ister"),
+    measure=measure,
+    twin_weights=weights_file("ister_twin"),
     reached=1.2120,
 )

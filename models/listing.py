@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,23 @@ from typing import Any
 import torch
 
 from ..errors import InputError
+from .reference import Reference
 from .registry import find, systems
 from .training import Progress, plain_state
 
+STATUS = Path(__file__).parent / "status.json"  # written by `make zoo`
+
 
 def describe_models() -> dict[str, Any]:
-    """{"models": [...]} with source, data, claim, parameters, targets and the hash of the shipped weights."""
-    found = []
+    """{"models": [...]} with source, data, claim, parameters, the hash of the shipped weights, and by target what they reached there.
+
+    status: None for a target where these very weights were not measured yet.
+    """
+    found, measured = [], status()
     for name, reference in systems().items():
-        weights = reference.weights
-        shipped = weights.read_bytes() if weights is not None and weights.is_file() else None
+        weights, digest = reference.weights, hash_of(reference)
+        entry = measured.get(name, {})
+        targets = entry.get("targets", {}) if digest is not None and entry.get("weights_sha256") == digest else {}
         found.append(
             {
                 "name": name,
@@ -30,11 +38,24 @@ def describe_models() -> dict[str, Any]:
                 "targets": list(reference.targets),
                 "metric": None if reference.metric is None else reference.metric.name,
                 "parameters": sum(parameter.numel() for parameter in reference.build().parameters()),
-                "weights_bytes": None if shipped is None else len(shipped),
-                "weights_sha256": None if shipped is None else hashlib.sha256(shipped).hexdigest(),
+                "weights_bytes": None if digest is None or weights is None else weights.stat().st_size,
+                "weights_sha256": digest,
+                "status": {target: targets.get(target) for target in reference.targets},
             }
         )
     return {"models": found}
+
+
+def hash_of(reference: Reference) -> str | None:
+    """sha256 of the shipped weights; None where a system ships none."""
+    weights = reference.weights
+    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights is not None and weights.is_file() else None
+
+
+def status() -> dict[str, Any]:
+    """By system: the hash of the weights that were measured, what each target reached, the claim's figures, the machine."""
+    known: dict[str, Any] = json.loads(STATUS.read_text()) if STATUS.is_file() else {}
+    return known
 
 
 def train_system(name: str, output: str | None, seed: int, epochs: int | None, progress: Progress | None = None) -> dict[str, Any]:

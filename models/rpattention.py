@@ -24,9 +24,10 @@ from ..errors import MissingError
 from ..runtime.manifest import TensorSpec
 from .layers import Block, SelfAttention, merge_heads, split_heads
 from .metrics import ACCURACY
+from .operations import operations
 from .reference import Reference, Samples
 from .registry import weights_file
-from .training import Progress, fit, outputs
+from .training import Progress, fit, metric_of, outputs
 
 SHIFTS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
 
@@ -129,6 +130,19 @@ def train(seed: int = 0, epochs: int = 35, progress: Progress | None = None, net
     return module, ACCURACY.compute([outputs(module, held_out)], held_out.truth)
 
 
+def measure() -> dict[str, float]:
+    """Accuracy beside the twin's, and how the operations of both attentions grow with four times as many tokens."""
+    tokens = [torch.randn(1, count, 48) for count in (256, 1024)]
+    mixers = {"representative": RepresentativeAttention(48, 4, 16), "softmax": SelfAttention(48, 4)}
+    growth = {name: [operations(mixer, x) for x in tokens] for name, mixer in mixers.items()}
+    return {
+        "accuracy, 16 representatives (points)": metric_of(REFERENCE, REFERENCE.module()),
+        "accuracy, softmax attention (points)": metric_of(REFERENCE, REFERENCE.trained_twin()),
+        "operations with representatives at 1,024 tokens over those at 256": growth["representative"][1] / growth["representative"][0],
+        "operations of softmax attention at 1,024 tokens over those at 256": growth["softmax"][1] / growth["softmax"][0],
+    }
+
+
 REFERENCE = Reference(
     name="rpattention",
     build=PixelViT,
@@ -144,5 +158,7 @@ REFERENCE = Reference(
     paper=paper,
     train=train,
     weights=weights_file("rpattention"),
+    measure=measure,
+    twin_weights=weights_file("rpattention_twin"),
     reached=89.287,
 )

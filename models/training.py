@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .reference import Samples
+from .reference import Reference, Samples
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Progress = Callable[[str, int, int], None]
@@ -83,6 +83,13 @@ def outputs(module: nn.Module, samples: Samples, batch: int = 256) -> np.ndarray
     with torch.no_grad():
         parts = [module(**tensors(samples.take(slice(s, s + batch)).inputs, device)).cpu().numpy() for s in range(0, len(samples), batch)]
     return np.concatenate(parts)
+
+
+def metric_of(reference: Reference, module: nn.Module) -> float:
+    """The reference's metric of any module with its inputs and outputs, on its evaluation data."""
+    assert reference.evaluation is not None and reference.metric is not None
+    held_out = reference.evaluation()
+    return reference.metric.compute([outputs(module, held_out)], held_out.truth)
 
 
 def tensors(arrays: Mapping[str, np.ndarray], device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:

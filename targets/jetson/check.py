@@ -18,7 +18,7 @@ from ..opset import unknown
 from ..target import Finding
 from .jetpack import JetPack
 from .passes.finite_masks import is_endless_mask
-from .passes.older_operators import SINCE
+from .passes.older_operators import SINCE, rewritten
 
 Found = Iterator[tuple[str, str]]  # (node, what is wrong and what to do)
 
@@ -181,8 +181,8 @@ def odd_attention(model: ir.Model, line: JetPack) -> Found:
 
 def older_operator(model: ir.Model, line: JetPack) -> Found:
     """Operators that the line's opset has not, but others can say."""
-    for node in _nodes(model, *SINCE):
-        if line.opset < SINCE[node.op_type] and not any(output.uses() for output in node.outputs[1:]):
+    for node in model.graph:
+        if rewritten(node, line.opset):
             yield str(node.name), f"opset {line.opset} has no {node.op_type}: it becomes arithmetic"
 
 
@@ -217,7 +217,7 @@ def _is_normalisation(root: ir.Node) -> bool:
 def newer_opset(model: ir.Model, line: JetPack) -> Found:
     """Operators that the line's parser does not know and nothing here rewrites."""
     for node in unknown(model, line.opset):
-        if node.op_type not in ("Attention", *SINCE) and node.domain == "" and not int4_weight(node):
+        if node.op_type != "Attention" and not rewritten(node, line.opset) and node.domain == "" and not int4_weight(node):
             yield str(node.name), f"{node.op_type} as it is used here came after opset {line.opset}, the newest that {line} takes safely: rewrite it"
 
 

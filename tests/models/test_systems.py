@@ -11,22 +11,18 @@ from edgeattn.errors import InputError
 from edgeattn.export.trace import flatten_outputs
 from edgeattn.models import ecg_nat, ister, rpattention
 from edgeattn.models.layers import SelfAttention, merge_heads, split_heads
+from edgeattn.models.operations import operations
 from edgeattn.models.registry import find, systems
-from edgeattn.models.training import outputs, tensors
+from edgeattn.models.training import metric_of, tensors
 
 NAMES = [name for name, reference in systems().items() if reference.reached is not None]
-
-
-def metric(reference, module):
-    held_out = reference.evaluation()
-    return reference.metric.compute([outputs(module, held_out)], held_out.labels)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_shipped_weights_reach_their_metric(name):
     reference = find(name)
     slack = 0.2 if reference.metric.unit == "points" else 0.002 * abs(reference.reached)
-    assert metric(reference, reference.module()) == pytest.approx(reference.reached, abs=slack)
+    assert metric_of(reference, reference.module()) == pytest.approx(reference.reached, abs=slack)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,6 +31,12 @@ def test_weights_are_small_and_load_without_code(name):
     for path in filter(None, (reference.weights, reference.twin_weights)):
         assert path.stat().st_size < 1_000_000
         assert all(isinstance(value, torch.Tensor) for value in torch.load(path, weights_only=True).values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_claim_is_measured_in_finite_figures(name):
+    figures = find(name).measure()
+    assert figures and all(np.isfinite(value) for value in figures.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,13 +128,8 @@ def test_representative_attention_does_not_see_the_order_of_tokens():
 
 
 def test_representative_attention_costs_linear_time_in_tokens():
-    from torch.utils.flop_counter import FlopCounterMode
-
-    layer, counts = rpattention.RepresentativeAttention(16, 4, 8), []
-    for tokens in (256, 512, 1024):
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            layer(torch.randn(1, tokens, 16))
-        counts.append(counter.get_total_flops())
+    layer = rpattention.RepresentativeAttention(16, 4, 8)
+    counts = [operations(layer, torch.randn(1, tokens, 16)) for tokens in (256, 512, 1024)]
     assert (counts[2] - counts[1]) == 2 * (counts[1] - counts[0])
 
 

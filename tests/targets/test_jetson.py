@@ -186,6 +186,9 @@ def repaired_cases():
     yield "normalisation", graph("y = LayerNormalization<epsilon=0.01>(x, w, b)", "float[2,8] x, float[8] w, float[8] b"), OLD
     yield "normalisation over two axes", graph("y = LayerNormalization<axis=-2>(x, w)", "float[2,8] x, float[2,8] w"), OLD
     yield "root mean square", graph("y = RMSNormalization<epsilon=0.01>(x, w)", "float[2,8] x, float[8] w"), ORIN
+    for start, end in ((0, 1), (1, 2), (-1, 2), (0, -1)):
+        text = f"s = Shape<start={start}, end={end}>(x) n = ReduceProd<keepdims=0>(s) f = Cast<to=1>(n) y = Mul(x, f)"
+        yield f"a shape from {start} to {end}", graph(text), OLD
     yield "attention", graph("y = Attention(q, k, v)", HEADS, outputs=OUT), ORIN
     yield "attention with its own scale", graph("y = Attention<scale=0.5>(q, k, v)", HEADS, outputs=OUT), ORIN
     yield "causal attention", graph("y = Attention<is_causal=1>(q, k, v)", HEADS, outputs=OUT), ORIN

@@ -10,12 +10,12 @@ import onnx_ir as ir
 from ....export.passes.constants import constant
 from ...emit import Emitter
 
-SINCE = {"Gelu": 20, "LayerNormalization": 17, "RMSNormalization": 23}  # the opset that brought the operator
+SINCE = {"Gelu": 20, "LayerNormalization": 17, "RMSNormalization": 23, "Shape": 15}  # the opset that brought the operator, Shape's slice
 
 
 class OlderOperators(ir.passes.InPlacePass):
     """Gelu(x) becomes x (1 + erf(x / sqrt 2)) / 2, or its tanh form;   LayerNormalization(x) becomes (x - mean) / sqrt(variance + epsilon) w + b;
-    RMSNormalization(x) becomes x / sqrt(mean of squares + epsilon) w.
+    RMSNormalization(x) becomes x / sqrt(mean of squares + epsilon) w;   Shape(x) from start to end becomes a Slice of Shape(x).
 
     Each only where the opset wanted is older than the operator.
     Left alone: LayerNormalization that also gives its mean or deviation.
@@ -25,11 +25,18 @@ class OlderOperators(ir.passes.InPlacePass):
         self.opset = opset
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        rewrite = {"Gelu": _gelu, "LayerNormalization": _layer_normalization, "RMSNormalization": _rms_normalization}
-        found = [n for n in model.graph if n.domain == "" and self.opset < SINCE.get(n.op_type, 0) and not any(o.uses() for o in n.outputs[1:])]
+        rewrite = {"Gelu": _gelu, "LayerNormalization": _layer_normalization, "RMSNormalization": _rms_normalization, "Shape": _shape}
+        found = [node for node in model.graph if rewritten(node, self.opset)]
         for node in found:
             rewrite[node.op_type](model.graph, node)
         return ir.passes.PassResult(model, bool(found))
+
+
+def rewritten(node: ir.Node, opset: int) -> bool:
+    """Whether the opset has not got the operator, as it is used here, and it can be said otherwise."""
+    if node.domain != "" or opset >= SINCE.get(node.op_type, 0) or any(output.uses() for output in node.outputs[1:]):
+        return False
+    return node.op_type != "Shape" or bool({"start", "end"} & set(node.attributes))
 
 
 def _scalar(graph: ir.Graph, value: float) -> ir.Value:
@@ -58,6 +65,16 @@ def _layer_normalization(graph: ir.Graph, node: ir.Node) -> None:
     centred = emit("Sub", x, _mean(emit, node, x), like=x)
     result = emit("Mul", emit("Div", centred, _root_mean_square(emit, node, centred), like=x), weight, like=x)
     emit.finish(result if bias is None else emit("Add", result, bias, like=x))
+
+
+def _shape(graph: ir.Graph, node: ir.Node) -> None:
+    x = node.inputs[0]
+    assert x is not None and x.shape is not None
+    start, end, _ = slice(*(int(node.attributes[name].value) if name in node.attributes else None for name in ("start", "end"))).indices(len(x.shape))
+    emit = Emitter(graph, node)
+    whole = emit("Shape", x, like=node.outputs[0], shape=(len(x.shape),))
+    limits = [constant(graph, f"shape.{bound}", np.array([bound], np.int64)) for bound in (start, end)]
+    emit.finish(emit("Slice", whole, *limits, like=node.outputs[0]))
 
 
 def _rms_normalization(graph: ir.Graph, node: ir.Node) -> None:

@@ -1,0 +1,118 @@
+"""`make zoo`: every system of the zoo to its targets on this machine, into models/status.json and docs/zoo.md: python benchmarks/zoo.py [NAME...]
+
+`--train` trains each from scratch instead (seed 1) and keeps what it reached; `--page` only writes the page anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tables import machine
+from zoo_page import write_page
+
+import edgeattn
+from edgeattn.errors import EdgeattnError
+from edgeattn.models.listing import STATUS, hash_of, status
+from edgeattn.models.reference import Reference
+from edgeattn.models.registry import systems
+from edgeattn.runtime.bench import bench
+
+DEVICES = {"cpu": "cpu", "jetson": "jetson-orin-nano", "spinnaker": "spinnaker"}
+SECONDS = 3.0  # of each comparison
+
+
+def main(words: list[str]) -> None:
+    """One line a system; what was measured is kept even where a later system fails."""
+    torch.set_num_threads(1)
+    options, names = {word for word in words if word.startswith("--")}, [word for word in words if not word.startswith("--")]
+    known = systems()
+    found = {name: entry for name, entry in status().items() if name in known}
+    for name in () if "--page" in options else names or list(known):
+        start, entry = time.perf_counter(), found.get(name, {})
+        part = {"training": _trained(known[name])} if "--train" in options else _measured(known[name])
+        found[name] = {**entry, **part} if entry.get("weights_sha256") in (None, hash_of(known[name])) or "--train" not in options else part
+        found[name]["weights_sha256"] = hash_of(known[name])
+        STATUS.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
+        print(f"{name}: {_line(part)}; {time.perf_counter() - start:.0f} s", flush=True)
+    write_page(known, found)
+
+
+def _measured(reference: Reference) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        targets = {target: _compiled(reference, target, Path(folder)) for target in reference.targets}
+    figures = {} if reference.measure is None else {name: float(value) for name, value in reference.measure().items()}
+    return {"targets": targets, "figures": figures, "machine": machine()}
+
+
+def _compiled(reference: Reference, target: str, folder: Path) -> dict[str, Any]:
+    """What the gate saw; on the CPU also latency against the float bundle and the twin's of the same precision."""
+    bundle = folder / f"{target}.edge"
+    try:
+        compiled = edgeattn.compile(reference.weights, DEVICES[target], model=reference.name, output=bundle)
+    except EdgeattnError as error:
+        return {"passed": False, "why": str(error)}
+    manifest = compiled.manifest
+    metric = manifest.parity.metric
+    entry = {
+        "passed": manifest.passed,
+        "device": manifest.device,
+        "precision": manifest.precision,
+        "agreement": manifest.parity.agreement,
+        "metric": None if metric is None else metric.artifact,
+        "bytes": (bundle / manifest.artifact).stat().st_size,
+    }
+    if target == "cpu":
+        plain = edgeattn.compile(reference.weights, "cpu", model=reference.name, precision="fp32", output=folder / "float.edge")
+        entry["against_float"] = _ratio(bundle, plain.bundle)
+        if reference.twin_weights is not None:
+            entry["against_twin"] = _ratio(bundle, _twin(reference, folder))
+    return entry
+
+
+def _twin(reference: Reference, folder: Path) -> Path:
+    """The twin's bundle, made as ours was; its gate is not ours to hold."""
+    assert reference.calibration is not None and reference.twin_weights is not None
+    samples = reference.calibration()
+    labels = {} if samples.labels is None else {"labels": samples.labels}
+    np.savez(folder / "twin.npz", **samples.inputs, **labels)
+    return edgeattn.compile(
+        reference.twin_weights,
+        "cpu",
+        model=f"{type(reference.build()).__module__}:twin",
+        calib=folder / "twin.npz",
+        task=reference.task,
+        output=folder / "twin.edge",
+        force=True,
+    ).bundle
+
+
+def _ratio(bundle: Path, other: Path) -> dict[str, Any]:
+    """Median latency over the other's, in turn in one process, with its 95 % interval."""
+    comparison = bench(bundle, against=other, seconds=SECONDS).comparison
+    assert comparison is not None
+    return {"ratio": round(comparison.ratio, 3), "interval": [round(bound, 3) for bound in comparison.interval]}
+
+
+def _trained(reference: Reference) -> dict[str, Any]:
+    assert reference.train is not None
+    start = time.perf_counter()
+    value = reference.train(seed=1)[1]
+    return {"seed": 1, "metric": float(value), "seconds": round(time.perf_counter() - start), "machine": machine(), "date": date.today().isoformat()}
+
+
+def _line(part: dict[str, Any]) -> str:
+    if "training" in part:
+        return f"trained to {part['training']['metric']:.4g}"
+    return ", ".join(f"{target} {entry.get('precision', 'refused: ' + entry.get('why', ''))}" for target, entry in part["targets"].items())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
