@@ -66,13 +66,13 @@ def canonicalise(model: ir.Model) -> None:
 def _export(program: Program) -> ir.Model:
     kwargs = {name: torch.from_numpy(array) for name, array in program.example.items()}
     reference = program.reference
-    traced = program.exported.run_decompositions({recurrence.operator._opoverload: recurrence.in_chunks})
     options: dict[str, Any] = {"output_names": list(reference.outputs)} if reference.outputs else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         previous = logging.root.manager.disable
         logging.disable(logging.WARNING)
         try:
+            traced = program.exported.run_decompositions({recurrence.operator._opoverload: recurrence.in_chunks})
             exported = torch.onnx.export(traced, (), kwargs=kwargs, dynamo=True, opset_version=OPSET, optimize=False, verbose=False, **options)
         except torch.onnx.errors.OnnxExporterError as error:
             cause = error.__cause__ or error
