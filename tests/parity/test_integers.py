@@ -1,0 +1,26 @@
+"""Every system of the zoo: what the recipe quantises runs as integers in the engine, read back from the engine's own graph."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+import edgeattn
+from edgeattn.models.registry import find, systems
+
+ENGINES = ["onnxruntime", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
+DENSE = [name for name, reference in systems().items() if "cpu" in reference.targets]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", DENSE)
+def test_no_layer_that_the_recipe_quantises_runs_in_float(name, engine, precision, tmp_path):
+    if (engine, precision) == ("openvino", "int8-dynamic"):
+        pytest.skip("OpenVINO chooses dynamic quantisation itself, without scales of ours")
+    manifest = edgeattn.compile(find(name).weights, model=name, engine=engine, precision=precision, output=tmp_path / "a.edge").manifest
+    layers = manifest.integer_layers
+    assert layers.integer_in_engine == layers.quantised
+    assert layers.quantised == sum(kind.startswith("int8") for kind in manifest.layers.values()) > 0
