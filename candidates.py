@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,13 +21,13 @@ from .quantize.half import place_floats
 from .quantize.insert import quantised_graph
 from .quantize.ladder import climb
 from .quantize.recipe import FLOATS, Floats, Recipe
+from .runtime.bursts import in_turn
 from .runtime.machine import isa_flags
 from .runtime.manifest import Tolerance
 from .targets.graphs import layer_precisions
 from .targets.target import DenseTarget, HostSession
 
 AUTO = ("int8", "int8-dynamic", "fp32")  # what --precision auto tries, narrowest first
-TIMED_RUNS = 30
 BATCH = 64
 
 
@@ -176,11 +176,6 @@ def _timed(candidates: Sequence[Candidate], bench: Workbench) -> list[Candidate]
     sessions = [candidate.target.session(candidate.lowered) for candidate in passing]
     dynamic = all(isinstance(spec.shape[0], str) for spec in bench.program.inputs)
     query = dict(bench.held_out.take(slice(0, 1 if dynamic else int(bench.program.inputs[0].shape[0]))).inputs)
-    times: list[list[float]] = [[] for _ in sessions]
-    for _ in range(TIMED_RUNS):
-        for session, values in zip(sessions, times, strict=True):
-            start = time.perf_counter_ns()
-            session.run(None, query)
-            values.append((time.perf_counter_ns() - start) / 1e6)
-    medians = {id(candidate): float(np.median(values[5:])) for candidate, values in zip(passing, times, strict=True)}
+    times = in_turn([partial(session.run, None, query) for session in sessions])
+    medians = {id(candidate): float(np.median(values)) for candidate, values in zip(passing, times, strict=True)}
     return [replace(candidate, latency_ms=medians.get(id(candidate))) for candidate in candidates]

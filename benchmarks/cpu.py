@@ -1,192 +1,145 @@
-"""edgeattn's choice against its peers, interleaved in one process, one thread: python benchmarks/cpu.py [NAME...]
+"""edgeattn's choice against its peers, in turn in one process: python benchmarks/cpu.py [NAME...] [--write]
 
-Peers at their documented best for transformers: ONNX Runtime float, static (linear layers, QDQ, per channel), dynamic;
-OpenVINO with its defaults and with NNCF's int8 for transformers; torch. Ratios are to ONNX Runtime float; below 1 is faster.
+Each network is compiled once with `--precision auto`; then every engine runs it in bursts, in random order, on one thread and on two, one sample at
+a time. A burst is some milliseconds of calls, so that each engine finds its own caches; its median is one measurement. Ratios are to the best peer
+of that network and number of threads, below 1 is faster. --write puts the table and the plot into docs/.
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from datetime import date
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
-import onnx_ir
 import onnxruntime as ort
 import torch
 from networks import SHAPES
-from onnxruntime import quantization
+from peers import Arrays, Peers, Run, open_openvino
+from report import write
+from torch.utils.flop_counter import FlopCounterMode
 
 import edgeattn
-from edgeattn.export.data import specs_of
-from edgeattn.export.graph import to_graph
-from edgeattn.export.trace import trace
-from edgeattn.models.reference import Reference, Samples
 from edgeattn.models.registry import systems
-from edgeattn.runtime.machine import cpu_model
-from edgeattn.targets.attention_as_matmul import AttentionAsMatMul
-from edgeattn.targets.graphs import tidy, without_metadata
-from edgeattn.targets.opset import LowerOpset
+from edgeattn.runtime.bursts import in_turn
+from edgeattn.runtime.machine import machine
 
-ROUNDS = 60
-Run = Callable[[dict[str, np.ndarray]], object]
+ZOO = ("ecg_nat", "ister", "rpattention")
+SECONDS, ROUNDS = 12.0, 60  # of one network on one number of threads
 
 
-def main(names: list[str]) -> None:
-    """One table a network, and all figures in cpu.json."""
-    results = {"cpu": cpu_model(), "onnxruntime": ort.__version__, "torch": torch.__version__, "python": platform.python_version(), "networks": {}}
-    sys.path.insert(0, str(Path(__file__).parent))
-    for name in names or [*SHAPES, *(n for n, r in systems().items() if r.targets != ("spinnaker",))]:
-        with tempfile.TemporaryDirectory() as folder:
-            figures = measure(name, Path(folder))
-        results["networks"][name] = figures
-        print(f"\n{name} ({figures['choice']})\n| engine | ms | ratio (95 % interval) |\n| --- | --- | --- |")
-        for label, figure in sorted(figures["engines"].items(), key=lambda item: item[1]["ms"]):
-            low, high = figure["interval"]
-            print(f"| {label} | {figure['ms']:.3f} | {figure['ratio']:.2f} ({low:.2f} to {high:.2f}) |", flush=True)
-        results["geometric_mean"] = summary(results["networks"])
-    Path("cpu.json").write_text(json.dumps(results, indent=2) + "\n")
-
-
-def measure(name: str, folder: Path) -> dict[str, object]:
-    """Builds everything, then runs all in random order, round by round."""
-    torch.set_num_threads(1)
-    module, data, files = subject(name, folder)
-    chosen = edgeattn.compile(**files, precision="auto", output=folder / "auto.edge")
-    session = edgeattn.load(folder / "auto.edge")
-    query = {key: np.ascontiguousarray(array[:1]) for key, array in data.items()}
-    runs: dict[str, Run] = {"edgeattn": lambda x: session.run(**x)}
-    tensors = {key: torch.from_numpy(array) for key, array in query.items()}
-    runs["torch"] = lambda _: module(**tensors)
-    runs |= onnxruntime_peers(module, data, folder)
-    runs |= openvino_peers(folder / "float.onnx", data)
-    times = {label: np.array(values) for label, values in interleaved(runs, query).items()}
-    base = times["ONNX Runtime float"]
-    best = next(candidate for candidate in chosen.candidates if candidate.chosen)
-    engines = {label: {"ms": float(np.median(values)), **ratio(values, base)} for label, values in times.items()}
-    peer = min((label for label in times if label != "edgeattn"), key=lambda label: float(np.median(times[label])))
-    against = {"peer": peer, **ratio(times["edgeattn"], times[peer])}
-    return {"against": against, "choice": f"{best.precision}, {best.recipe.floats} around, on {best.target.engine}", "engines": engines}
-
-
-def summary(networks: dict[str, dict]) -> float:
-    """One line a network against its best peer, and the geometric mean over all so far."""
-    print("\n| network | choice | best peer | edgeattn / best peer (95 % interval) |\n| --- | --- | --- | --- |")
-    for name, figures in networks.items():
-        found = figures["against"]
-        print(f"| {name} | {figures['choice']} | {found['peer']} | {found['ratio']:.2f} ({found['interval'][0]:.2f} to {found['interval'][1]:.2f}) |")
-    mean = float(np.exp(np.mean([np.log(figures["against"]["ratio"]) for figures in networks.values()])))
-    print(f"geometric mean {mean:.3f}", flush=True)
-    return mean
-
-
-def subject(name: str, folder: Path) -> tuple[torch.nn.Module, dict[str, np.ndarray], dict[str, object]]:
-    """(module, calibration data, arguments of edgeattn.compile)."""
-    if name in SHAPES:
-        import networks
-
-        module = getattr(networks, name)()
-        data = {"x": np.random.default_rng(0).normal(size=(64, *SHAPES[name])).astype(np.float32)}
-        torch.save(module.state_dict(), folder / "w.pt")
-        np.savez(folder / "w.npz", **data)
-        return module, data, {"checkpoint": folder / "w.pt", "model": f"networks:{name}", "calib": folder / "w.npz", "task": "embedding"}
-    reference = systems()[name]
-    samples = reference.calibration()
-    return reference.module(), dict(samples.take(slice(0, 64)).inputs), {"checkpoint": reference.weights}
-
-
-def onnxruntime_peers(module: torch.nn.Module, data: dict[str, np.ndarray], folder: Path) -> dict[str, Run]:
-    """float, static QDQ at the linear layers, dynamic: on our exported graph, because torch's own export fails for some networks here."""
-    reference = Reference(name="peer", build=lambda: module, inputs=specs_of(Samples(data)), outputs=(), task="embedding", source="")
-    model = onnx_ir.serde.serialize_model(peer_graph(to_graph(trace(reference, {key: array[:2] for key, array in data.items()}))))
-    del model.graph.value_info[:]
-    path = str(folder / "float.onnx")
-    onnx.save(model, path)
-
-    class Reader(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self.rows = iter([{key: array[i : i + 1] for key, array in data.items()} for i in range(16)])
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self.rows, None)
-
-    weights = {tensor.name for tensor in model.graph.initializer}
-    products = [node.name for node in model.graph.node if node.op_type == "MatMul" and not weights & set(node.input)]
-    static, dynamic = str(folder / "static.onnx"), str(folder / "dynamic.onnx")
-    quantization.quantize_static(
-        path,
-        static,
-        Reader(),
-        per_channel=True,
-        op_types_to_quantize=["MatMul", "Gemm"],
-        nodes_to_exclude=products,
-        activation_type=quantization.QuantType.QUInt8,
-    )
-    quantization.quantize_dynamic(path, dynamic, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
-    return {f"ONNX Runtime {label}": engine(file) for label, file in (("float", path), ("static int8", static), ("dynamic int8", dynamic))}
-
-
-def peer_graph(graph: onnx_ir.Model) -> onnx_ir.Model:
-    """In opset 20, as exporters give it: attention as MatMul, Softmax, MatMul."""
-    onnx_ir.passes.Sequential(AttentionAsMatMul(), *tidy(), LowerOpset(20))(graph)
-    return without_metadata(graph)
-
-
-def engine(path: str) -> Run:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_inputs()]
-    return lambda x: session.run(None, dict(zip(names, x.values(), strict=True)))
-
-
-def openvino_peers(path: Path, data: dict[str, np.ndarray]) -> dict[str, Run]:
-    """OpenVINO in float32, with its own defaults, and NNCF's int8, where they are installed."""
+def main(arguments: list[str]) -> None:
+    """Prints a line a network, writes all figures to cpu.json."""
     import openvino
 
-    core = openvino.Core()
+    sys.path.insert(0, str(Path(__file__).parent))
+    names = [argument for argument in arguments if not argument.startswith("-")] or [*SHAPES, *ZOO]
+    versions = {"onnxruntime": ort.__version__, "openvino": openvino.__version__.split("-")[0], "torch": torch.__version__}
+    results: dict[str, Any] = {"date": date.today().isoformat(), "machine": machine(), "versions": versions, "peak": peaks(), "networks": {}}
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            results["networks"][name] = found = measure(name, Path(folder))
+        for threads, figures in found["threads"].items():
+            best, (low, high) = figures["against"], figures["against"]["interval"]
+            print(
+                f"{name}, {threads} thread(s): {found['choice']}: {best['ratio']:.2f} ({low:.2f} to {high:.2f}) of {best['peer']}; "
+                + ", ".join(f"{label} {value['ms']:.3g}" for label, value in figures["engines"].items()),
+                flush=True,
+            )
+        Path("cpu.json").write_text(json.dumps(results, indent=2) + "\n")
+    if "--write" in arguments:
+        write(results, Path(__file__).parents[1] / "docs")
+
+
+def measure(name: str, folder: Path) -> dict[str, Any]:
+    """Compiles and builds everything, then times it on one thread and on two."""
+    torch.set_num_threads(1)
+    module, data, arguments = subject(name, folder)
+    query = {key: np.ascontiguousarray(array[:1]) for key, array in data.items()}
+    start = time.perf_counter()
+    compilation = edgeattn.compile(**arguments, precision="auto", output=folder / "auto.edge")
+    seconds = time.perf_counter() - start
+    best = next(candidate for candidate in compilation.candidates if candidate.chosen)
+    peers = Peers(module, data, folder)
+    threads = {}
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        session = edgeattn.load(folder / "auto.edge", threads=count)
+        threads[str(count)] = compare({"edgeattn": lambda x, session=session: session.run(**x), **peers.runs(count)}, query)
+    return {
+        "choice": f"{best.precision}, {best.recipe.floats} around, on {best.target.engine}",
+        "relative_error": best.verdict.parity.relative_error,
+        "compile_s": seconds,
+        "gflop": flops(module, query) / 1e9,
+        "threads": threads,
+    }
+
+
+def subject(name: str, folder: Path) -> tuple[torch.nn.Module, dict[str, np.ndarray], dict[str, Any]]:
+    """(module, calibration data, arguments of edgeattn.compile)."""
+    if name not in SHAPES:
+        reference = systems()[name]
+        return reference.module(), dict(reference.calibration().take(slice(0, 64)).inputs), {"checkpoint": reference.weights, "model": name}
+    import networks
+
+    module = getattr(networks, name)()
+    random = np.random.default_rng(0)
+    data = {key: random.normal(size=(32, *shape)).astype(np.float32) for key, shape in SHAPES[name].items()}
+    torch.save(module.state_dict(), folder / "w.pt")
+    np.savez(folder / "w.npz", **data)
+    return module, data, {"checkpoint": folder / "w.pt", "model": f"networks:{name}", "calib": folder / "w.npz", "task": "embedding"}
+
+
+def compare(runs: dict[str, Run], query: Arrays) -> dict[str, Any]:
+    """Medians in milliseconds by engine, and edgeattn against the best of the others with a paired bootstrap's 95 % interval."""
+    times = dict(zip(runs, in_turn([partial(run, query) for run in runs.values()], ROUNDS, SECONDS), strict=True))
+    medians = {label: float(np.median(values)) for label, values in times.items()}
+    peer = min((label for label in runs if label != "edgeattn"), key=lambda label: medians[label])
+    ours, theirs = times["edgeattn"], times[peer]
+    random = np.random.default_rng(0)
+    picks = [random.integers(0, len(ours), len(ours)) for _ in range(1000)]
+    low, high = np.percentile([np.median(ours[pick]) / np.median(theirs[pick]) for pick in picks], [2.5, 97.5])
+    ratio = medians["edgeattn"] / medians[peer]
+    return {
+        "engines": {label: {"ms": value} for label, value in medians.items()},
+        "against": {"peer": peer, "ratio": ratio, "interval": [float(low), float(high)]},
+    }
+
+
+def flops(module: torch.nn.Module, query: Arrays) -> float:
+    """Multiplications and additions in products, convolutions and attention; element-wise work, recurrences included, is not counted."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(**{key: torch.from_numpy(array) for key, array in query.items()})
+    return float(counter.get_total_flops())
+
+
+def peaks(size: int = 1024) -> dict[str, float]:
+    """GFLOP/s (GOP/s) of OpenVINO on one thread in a product of two 1024 x 1024 matrices: float32, bfloat16 and int8 by Q/DQ."""
+    import openvino
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight, x = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32), np.ones((size, size), np.float32)
+    constants = {"w": weight, "s": np.float32(0.03), "z": np.int8(0), "q": np.clip(weight / 0.03, -127, 127).round().astype(np.int8)}
+    pairs = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["wd"]),
+    ]
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [size, size])] for name in "xy"]
     found = {}
-
-    def compiled(model: object, **options: object) -> Run:
-        request = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", **options}).create_infer_request()
-        return lambda x: request.infer(list(x.values()), share_inputs=True, share_outputs=True)
-
-    found["OpenVINO float32"] = compiled(core.read_model(path), INFERENCE_PRECISION_HINT="f32")
-    found["OpenVINO default"] = compiled(core.read_model(path))
-    try:
-        import nncf
-    except ImportError:
-        return found
-    rows = [[array[i : i + 1] for array in data.values()] for i in range(16)]
-    quantised = nncf.quantize(core.read_model(path), nncf.Dataset(rows), model_type=nncf.ModelType.TRANSFORMER, subset_size=16)
-    return {**found, "OpenVINO NNCF int8": compiled(quantised)}
-
-
-def interleaved(runs: dict[str, Run], query: dict[str, np.ndarray]) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {label: [] for label in runs}
-    random = np.random.default_rng(0)
-    with torch.no_grad():
-        for turn in range(ROUNDS + 5):
-            for label in random.permutation(list(runs)):
-                start = time.perf_counter_ns()
-                runs[label](query)
-                if turn >= 5:
-                    times[label].append((time.perf_counter_ns() - start) / 1e6)
-    return times
-
-
-def ratio(values: np.ndarray, base: np.ndarray) -> dict[str, object]:
-    """Median over the base's median, with a paired bootstrap's 95 % interval."""
-    random = np.random.default_rng(0)
-    picks = [random.integers(0, len(base), len(base)) for _ in range(1000)]
-    low, high = np.percentile([np.median(values[pick]) / np.median(base[pick]) for pick in picks], [2.5, 97.5])
-    return {"ratio": float(np.median(values) / np.median(base)), "interval": [float(low), float(high)]}
+    for label, nodes, left, right, hint in (("float32", [], "x", "w", "f32"), ("bfloat16", [], "x", "w", "bf16"), ("int8", pairs, "xd", "wd", "f32")):
+        nodes = [*nodes, helper.make_node("MatMul", [left, right], ["y"])]
+        used = {name for node in nodes for name in node.input}
+        tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items() if name in used]
+        model = helper.make_model(helper.make_graph(nodes, "peak", *ends, tensors), opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+        run = open_openvino(openvino.Core().read_model(model.SerializeToString()), 1, {"INFERENCE_PRECISION_HINT": hint})
+        found[label] = 2 * size**3 / 1e6 / float(np.median(in_turn([partial(run, {"x": x})])[0]))
+    return found
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from edgeattn.models.recurrence import linear_recurrence
+
 
 class Encoder(nn.Module):
     """Pre-norm transformer encoder. x: (batch, length, features) → (batch, outputs)."""
@@ -85,6 +87,65 @@ class Windows(nn.Module):
         return self.head(self.norm(x).reshape(batch, 784, 96).mean(1))
 
 
+class Mamba(nn.Module):
+    """Two blocks of a selective state space (Gu and Dao, arXiv 2312.00752, figure 3): 128 channels, 256 within, a state of 16.
+
+    x: (batch, steps, 128).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks, self.head = nn.ModuleList([Selective(128, 256, 16) for _ in range(2)]), nn.Linear(128, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(x.mean(1))
+
+
+class Selective(nn.Module):
+    """h_t = exp(delta_t A) h_(t-1) + delta_t B_t u_t, y_t = C_t h_t + D u_t, between a convolution over 4 steps and a gate."""
+
+    def __init__(self, dim: int, inner: int, state: int) -> None:
+        super().__init__()
+        self.state, self.norm = state, nn.LayerNorm(dim)
+        self.enter, self.leave = nn.Linear(dim, 2 * inner), nn.Linear(inner, dim)
+        self.mix = nn.Conv1d(inner, inner, 4, groups=inner, padding=3)
+        self.select, self.delta = nn.Linear(inner, 8 + 2 * state), nn.Linear(8, inner)
+        self.log_a, self.skip = nn.Parameter(torch.arange(1, state + 1.0).log().repeat(inner, 1)), nn.Parameter(torch.ones(inner))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        u, gate = self.enter(self.norm(x)).chunk(2, -1)
+        u = nn.functional.silu(self.mix(u.transpose(1, 2))[:, :, : x.shape[1]].transpose(1, 2))
+        rank, b, c = self.select(u).split([8, self.state, self.state], -1)
+        delta = nn.functional.softplus(self.delta(rank))
+        states = linear_recurrence(torch.exp(delta[..., None] * -self.log_a.exp()), (delta * u)[..., None] * b[:, :, None])
+        y = (states @ c[..., None])[..., 0] + self.skip * u
+        return self.leave(y * nn.functional.silu(gate))
+
+
+class DecoderStep(nn.Module):
+    """One token through a decoder of 4 layers of 256 with the keys and values of `past` tokens as inputs, the new ones as outputs.
+
+    x: (batch, 1, 256); keys, values: (batch, 4 layers, 4 heads, past, 64).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks, self.norm, self.head = nn.ModuleList([Block(256, 4) for _ in range(4)]), nn.LayerNorm(256), nn.Linear(256, 1000)
+
+    def forward(self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        new_keys, new_values = [], []
+        for layer, block in enumerate(self.blocks):
+            q, k, v = block.qkv(block.norm1(x)).reshape(-1, 1, 3, 4, 64).permute(2, 0, 3, 1, 4)
+            y = nn.functional.scaled_dot_product_attention(q, torch.cat([keys[:, layer], k], 2), torch.cat([values[:, layer], v], 2))
+            x = x + block.project(y.transpose(1, 2).reshape(-1, 1, 256))
+            x = x + block.down(nn.functional.gelu(block.up(block.norm2(x))))
+            new_keys.append(k)
+            new_values.append(v)
+        return self.head(self.norm(x)), torch.stack(new_keys, 1), torch.stack(new_values, 1)
+
+
 def series_96() -> nn.Module:
     return _seeded(lambda: Encoder(8, 128, 4, 4, 10, 96))
 
@@ -118,6 +179,14 @@ def vit_tiny() -> nn.Module:
     return _seeded(Vision)
 
 
+def mamba_256() -> nn.Module:
+    return _seeded(Mamba)
+
+
+def decoder_step() -> nn.Module:
+    return _seeded(DecoderStep)
+
+
 def _patches(x: torch.Tensor) -> torch.Tensor:
     """(batch, 3, 224, 224) → (batch, 196, 768)."""
     return x.reshape(-1, 3, 14, 16, 14, 16).permute(0, 2, 4, 1, 3, 5).reshape(-1, 196, 768)
@@ -128,14 +197,16 @@ def _seeded(make: Callable[[], nn.Module]) -> nn.Module:
     return make().eval()
 
 
-IMAGE = (3, 224, 224)
-SHAPES = {
-    "series_96": (96, 8),
-    "series_512": (512, 8),
-    "series_4096": (4096, 8),
-    "bert_128": (128, 512),
-    "bert_512": (512, 512),
+IMAGE, CACHE = {"x": (3, 224, 224)}, (4, 4, 255, 64)
+SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
+    "series_96": {"x": (96, 8)},
+    "series_512": {"x": (512, 8)},
+    "series_4096": {"x": (4096, 8)},
+    "bert_128": {"x": (128, 512)},
+    "bert_512": {"x": (512, 512)},
     "vit_tiny": IMAGE,
     "deit_tiny": IMAGE,
-    "windows": (784, 96),
+    "windows": {"x": (784, 96)},
+    "mamba_256": {"x": (256, 128)},
+    "decoder_step": {"x": (1, 256), "keys": CACHE, "values": CACHE},
 }

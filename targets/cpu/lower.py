@@ -13,6 +13,7 @@ from .passes.integer_convolution import IntegerConvolution
 from .passes.integer_linear import MICROSOFT, IntegerLinear
 from .passes.multi_head_attention import MultiHeadAttention
 from .passes.select_before_transpose import SelectBeforeTranspose
+from .passes.softplus_from_exp import SoftplusFromExp
 
 OLDEST = 20  # opset: the first with Gelu; ONNX Runtime 1.17 and later read it
 
@@ -27,6 +28,7 @@ def lower(graph: ir.Model, device: Device) -> ir.Model:
         IntegerLinear(device.isa),
         IntegerConvolution(device.isa),
         MultiHeadAttention(),
+        SoftplusFromExp(),
         clean,
         *tidy(),
         LowerOpset(OLDEST),

@@ -194,3 +194,14 @@ def test_the_alias_picks_the_first_device_this_machine_fits():
     assert chosen.name == "x86-avx2"
     assert "cpu stands for x86-avx2" in note
     assert find_device("cpu", ("asimd",))[0].name == "arm64"
+
+
+def test_softplus_is_vectorised_and_right_from_far_below_to_far_above_zero(cpu):
+    module = nn.Sequential(nn.Softplus())
+    x = np.array([[-1e4, -90, -17, -3, -1e-3, 0, 2, 19, 21, 90, 1e4]] * 2, np.float32)
+    spec = TensorSpec(name="input", shape=("batch", x.shape[1]), dtype="float32")
+    graph = to_graph(trace(Reference("test", lambda: module, (spec,), ("y",), "a test"), {"input": x}))
+    lowered = cpu.lower(graph, device("avx2"))
+    assert not [node for node in lowered.graph if node.op_type == "Softplus"]
+    expected = np.logaddexp(0, x.astype(np.float64))
+    np.testing.assert_allclose(host_session(lowered).run(None, {"input": x})[0], expected, rtol=1e-6, atol=2e-7)

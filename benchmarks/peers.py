@@ -1,0 +1,124 @@
+"""What users would run today, each at its documented best for transformers, on the same weights and the same exported float graph.
+
+torch, torch.compile (where a C++ compiler is); ONNX Runtime in float, after its transformers optimiser, static int8 (QDQ at the linear
+layers, per channel), dynamic int8; OpenVINO in float32, with its defaults (bfloat16 where the CPU has it), with NNCF's int8 for transformers.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir
+import onnxruntime as ort
+import torch
+from onnxruntime import quantization
+
+from edgeattn.export.data import specs_of
+from edgeattn.export.graph import to_graph
+from edgeattn.export.trace import trace
+from edgeattn.models.reference import Reference, Samples
+from edgeattn.targets.attention_as_matmul import AttentionAsMatMul
+from edgeattn.targets.graphs import tidy, without_metadata
+from edgeattn.targets.opset import LowerOpset
+
+Arrays = Mapping[str, np.ndarray]
+Run = Callable[[Arrays], object]
+
+
+class Peers:
+    """The files of every peer, made once; `runs` opens them with so many threads."""
+
+    def __init__(self, module: torch.nn.Module, data: Arrays, folder: Path) -> None:
+        self.module, self.rows = module, [{name: array[i : i + 1] for name, array in data.items()} for i in range(16)]
+        self.onnx = _onnx_files(float_graph(module, data), self.rows, folder)
+        self.openvino = _openvino_models(self.onnx["float"], self.rows)
+
+    def runs(self, threads: int) -> dict[str, Run]:
+        """One call by peer. torch.compile only on one thread: it compiles anew for each number."""
+        found = {"torch": _torch(self.module)}
+        if threads == 1 and shutil.which("c++"):
+            torch.compiler.reset()
+            found["torch.compile"] = _torch(torch.compile(self.module, dynamic=False))
+        found |= {f"ONNX Runtime {label}": open_onnx(str(path), threads) for label, path in self.onnx.items()}
+        return found | {f"OpenVINO {label}": open_openvino(model, threads, options) for label, (model, options) in self.openvino.items()}
+
+
+def float_graph(module: torch.nn.Module, data: Arrays) -> onnx.ModelProto:
+    """Our export in opset 20, attention as MatMul, Softmax, MatMul: what torch's own exporter gives where it does not fail."""
+    reference = Reference(name="peer", build=lambda: module, inputs=specs_of(Samples(dict(data))), outputs=(), task="embedding", source="")
+    graph = to_graph(trace(reference, {name: array[:2] for name, array in data.items()}))
+    onnx_ir.passes.Sequential(AttentionAsMatMul(), *tidy(), LowerOpset(20))(graph)
+    model = onnx_ir.serde.serialize_model(without_metadata(graph))
+    del model.graph.value_info[:]
+    return model
+
+
+def open_onnx(path: str, threads: int) -> Run:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, x)
+
+
+def open_openvino(model: object, threads: int, options: Mapping[str, object]) -> Run:
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", **options}
+    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    return lambda x: request.infer(x, share_inputs=True, share_outputs=True)
+
+
+def _torch(module: Callable[..., object]) -> Run:
+    def run(x: Arrays) -> object:
+        with torch.no_grad():
+            return module(**{name: torch.from_numpy(array) for name, array in x.items()})
+
+    return run
+
+
+def _onnx_files(model: onnx.ModelProto, rows: list[dict[str, np.ndarray]], folder: Path) -> dict[str, Path]:
+    from onnxruntime.transformers import optimizer
+
+    files = {label: folder / f"{label.replace(' ', '-')}.onnx" for label in ("float", "optimiser", "static int8", "dynamic int8")}
+    source = str(files["float"])
+    onnx.save(model, source)
+    optimizer.optimize_model(source, "bert", opt_level=1).save_model_to_file(str(files["optimiser"]))
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            self.rows = iter(rows)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.rows, None)
+
+    weights = {tensor.name for tensor in model.graph.initializer}
+    products = [node.name for node in model.graph.node if node.op_type == "MatMul" and not weights & set(node.input)]
+    kinds = ["MatMul", "Gemm"]
+    quantization.quantize_static(
+        source, str(files["static int8"]), Reader(), per_channel=True, op_types_to_quantize=kinds, nodes_to_exclude=products,
+        activation_type=quantization.QuantType.QUInt8,
+    )  # fmt: skip
+    quantization.quantize_dynamic(source, str(files["dynamic int8"]), op_types_to_quantize=kinds, per_channel=True)
+    return files
+
+
+def _openvino_models(path: Path, rows: list[dict[str, np.ndarray]]) -> dict[str, tuple[object, dict[str, object]]]:
+    """By label the model and its options; without NNCF's where that is not installed."""
+    import openvino
+
+    core = openvino.Core()
+    found: dict[str, tuple[object, dict[str, object]]] = {
+        "float32": (core.read_model(path), {"INFERENCE_PRECISION_HINT": "f32"}),
+        "default": (core.read_model(path), {}),
+    }
+    try:
+        import nncf
+    except ImportError:
+        return found
+    quantised = nncf.quantize(core.read_model(path), nncf.Dataset(rows), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(rows))
+    return {**found, "NNCF int8": (quantised, {})}

@@ -1,0 +1,86 @@
+"""The figures of benchmarks/cpu.py as the table and the plot of docs/performance.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BEGIN, END = "<!-- benchmarks/cpu.py -->", "<!-- end -->"
+ENGINES = ("torch", "torch.compile", "ONNX Runtime float", "ONNX Runtime optimiser", "ONNX Runtime static int8", "ONNX Runtime dynamic int8",
+           "OpenVINO float32", "OpenVINO default", "OpenVINO NNCF int8", "edgeattn")  # fmt: skip
+
+
+def write(results: dict[str, Any], docs: Path) -> None:
+    """Replaces what stands between the markers of docs/performance.md and draws docs/cpu.svg."""
+    page = docs / "performance.md"
+    before, rest = page.read_text().split(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n{markdown(results)}{END}{rest.split(END, 1)[1]}")
+    (docs / "cpu.svg").write_bytes(plot(results))
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Where it was measured, a table a number of threads, and the geometric means."""
+    at, peak = results["machine"], results["peak"]
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    features = ", ".join(flag for flag in ("avx2", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16") if flag in at["isa"])
+    peaks = ", ".join(f"{label} {value:.0f}" for label, value in peak.items())
+    text = f"{at['cpu']} ({features}), {at['cores']} cores, load {at['load_average_1min']:.1f} at the start, {results['date']}: {versions}.\n"
+    text += f"OpenVINO's product of 1024 x 1024 matrices on one thread, GFLOP/s: {peaks}.\n"
+    for threads in ("1", "2"):
+        text += f"\nMilliseconds on {threads} thread{'s' if threads == '2' else ''}, one sample at a time:\n\n" + _table(results, threads)
+    return text + "\n"
+
+
+def geometric_mean(results: dict[str, Any], threads: str) -> float:
+    """Of edgeattn's latency against the best peer of each network."""
+    return float(np.exp(np.mean([np.log(found["threads"][threads]["against"]["ratio"]) for found in results["networks"].values()])))
+
+
+def _table(results: dict[str, Any], threads: str) -> str:
+    labels = [label for label in ENGINES if any(label in found["threads"][threads]["engines"] for found in results["networks"].values())]
+    heads = ["network", *labels, "what auto took", "against the best peer (95 % interval)", "GFLOP/s", "of the int8 peak"]
+    if threads != "1":
+        heads = heads[:-1]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for name, found in results["networks"].items():
+        figures = found["threads"][threads]
+        engines, against = figures["engines"], figures["against"]
+        low, high = against["interval"]
+        rate = found["gflop"] / engines["edgeattn"]["ms"] * 1e3
+        cells = [name, *(f"{engines[label]['ms']:.3g}" if label in engines else "" for label in labels), found["choice"]]
+        cells += [f"{against['ratio']:.2f} ({low:.2f} to {high:.2f})", f"{rate:.0f}"]
+        cells += [f"{100 * rate / results['peak']['int8']:.0f} %"] if threads == "1" else []
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + f"\n\nGeometric mean against the best peer of each network: {geometric_mean(results, threads):.2f}.\n"
+
+
+def plot(results: dict[str, Any]) -> bytes:
+    """edgeattn over the best peer by network, with intervals, as SVG."""
+    import io
+
+    import matplotlib
+
+    with matplotlib.rc_context(
+        {"svg.hashsalt": "edgeattn", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    ):
+        from matplotlib.figure import Figure
+
+        names = list(results["networks"])
+        figure = Figure(figsize=(7.5, 1 + 0.32 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        for offset, threads, colour in ((-0.18, "1", "#2a6f97"), (0.18, "2", "#b8c4d0")):
+            found = [results["networks"][name]["threads"][threads]["against"] for name in names]
+            ratios = [one["ratio"] for one in found]
+            ends = [[max(0, one["ratio"] - one["interval"][0]) for one in found], [max(0, one["interval"][1] - one["ratio"]) for one in found]]
+            label = f"{threads} thread{'s' if threads == '2' else ''}"
+            axes.barh([i + offset for i in range(len(names))], ratios, 0.34, color=colour, xerr=ends, ecolor="#222222", label=label)
+        axes.axvline(1, color="#c0392b", linewidth=1, linestyle="--")
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.set_xlabel("latency over the best peer's (dashed: equal; left is faster), 95 % intervals")
+        axes.legend(frameon=False)
+        text = io.BytesIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()

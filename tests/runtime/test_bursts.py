@@ -1,0 +1,30 @@
+"""Timing in turn: every call is made in every round, and never so often that a slow one takes forever."""
+
+from __future__ import annotations
+
+import time
+
+from edgeattn.runtime.bursts import in_turn
+
+
+def test_each_round_gives_each_call_one_figure():
+    counts = [0, 0]
+
+    def call(index):
+        counts[index] += 1
+
+    times = in_turn([lambda: call(0), lambda: call(1)], rounds=12)
+    assert [len(values) for values in times] == [12, 12]
+    assert min(counts) >= 12 * 50
+
+
+def test_slow_calls_get_fewer_rounds_and_no_bursts():
+    count = 0
+
+    def slow():
+        nonlocal count
+        count += 1
+        time.sleep(0.01)
+
+    assert len(in_turn([slow], rounds=1000, seconds=0.1)[0]) <= 12
+    assert count <= 16
