@@ -14,6 +14,7 @@ import onnx_ir as ir
 from .devices import Device
 from .export.trace import Program
 from .models.reference import Samples
+from .quantize.between import IntegersBetween, integers_throughout
 from .quantize.calibrate import Quantised, quantise
 from .quantize.costs import LayerCost
 from .quantize.gate import Verdict, judge
@@ -89,7 +90,10 @@ class Workbench:
     progress: Callable[[str], None]
 
     def lower(self, quantised: Quantised) -> ir.Model:
-        lowered: ir.Model = self.target.lower(quantised_graph(self.graph, quantised), self.device)
+        graph = quantised_graph(self.graph, quantised)
+        if quantised.recipe.between == "int8":
+            IntegersBetween(quantised.recipe, self.calibration)(graph)
+        lowered: ir.Model = self.target.lower(graph, self.device)
         place_floats(lowered, quantised.recipe, self.calibration)
         return lowered
 
@@ -101,6 +105,7 @@ class Workbench:
 def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list[Candidate], tuple[LayerCost, ...]]:
     """The candidates in the order tried, and the layers' costs where they had to be measured.
 
+    A network whose every operator has a form on integers is tried in integers throughout before all else.
     auto: int8 with its ladder, int8-dynamic and fp32, to be chosen by latency; else the recipe's own ladder, with floats as the last rung.
     Where the rest shall run in fewer bits than fp32, the network in those alone comes first: one that does not bear it is quantised with fp32 around.
     """
@@ -118,6 +123,11 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
     if not integers:
         return found + ([_float(bench, _plain(recipe, "fp32"))] if failed else []), ()
     recipe = msgspec.structs.replace(recipe, floats="fp32") if failed else recipe
+    if bench.target.integers_between and recipe.default == "int8" and not recipe.layers and integers_throughout(bench.graph.graph):
+        whole = quantise(bench.program, msgspec.structs.replace(recipe, between="int8"), bench.calibration)
+        found.append(Candidate("int8 throughout", whole.recipe, verdict_of(whole), bench.target, lowered[id(whole)], whole))
+        if found[-1].verdict.passed and not auto:
+            return found, ()
     ladder = climb(bench.program, recipe, bench.calibration, verdict_of, bench.progress)
     found += [
         Candidate(step.name, step.quantised.recipe, step.verdict, bench.target, lowered[id(step.quantised)], step.quantised) for step in ladder.steps

@@ -10,17 +10,17 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from ..export.host import half_in_float32, host_session
+from ..export.host import half_in_float32
 from ..export.passes.linear_as_matmul import LAYER
 from ..models.reference import Samples
 from .insert import PRECISION
+from .ranges import value_ranges
 from .recipe import Recipe
 
 FLOAT = "edgeattn.float"  # metadata key of a node: fp16, or fp32 with the reason behind a colon; of a graph: bf16
 LARGEST = 65504.0
 SMALLEST = 2.0**-14  # the smallest normal number
 HEADROOM = 2.0  # data the board meets may reach so much farther than the calibration data
-SAMPLES, BATCH = 128, 8
 REDUCTIONS = ("Mean", "Sum", "SumSquare", "L1", "L2", "LogSum", "LogSumExp", "Prod")
 SUMS = frozenset(("Softmax", "LogSoftmax", "CumSum", *(f"Reduce{kind}" for kind in REDUCTIONS)))
 BEFORE = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "Exp", "Abs", "Where"))
@@ -45,7 +45,7 @@ def place_floats(model: ir.Model, recipe: Recipe, calibration: Samples) -> None:
                 node.metadata_props.setdefault(PRECISION, "bf16")
     if recipe.floats != "fp16":
         return
-    ranges = value_ranges(model, calibration)
+    ranges = {name: float(np.max(np.abs(bounds))) for name, bounds in value_ranges(model, calibration).items()}
     islands: dict[ir.Node, str] = {}
     for node in model.graph:
         reason = _reason(node, recipe, ranges)
@@ -80,26 +80,6 @@ def floats_of(model: ir.Model) -> str:
 def on_host(model: ir.Model) -> ir.Model:
     """What ONNX Runtime runs here to show what the marked graph computes; the graph itself where it has no float16."""
     return half_in_float32(strongly_typed(model)) if uses_half(model) else model
-
-
-def value_ranges(model: ir.Model, calibration: Samples) -> dict[str, float]:
-    """The largest |x| of every float value over the calibration data, by name; NaN where a value was not finite."""
-    probe = model.clone()
-    graph = probe.graph
-    watched = [value for value in [*graph.inputs, *(out for node in graph for out in node.outputs)] if value.dtype == ir.DataType.FLOAT]
-    graph.outputs.clear()
-    for value in watched:
-        absolute = ir.node("Abs", [value])
-        largest = ir.node("ReduceMax", absolute.outputs, {"keepdims": 0})
-        largest.outputs[0].name, largest.outputs[0].dtype = f"{value.name}|max", ir.DataType.FLOAT
-        graph.extend([absolute, largest])
-        graph.outputs.append(largest.outputs[0])
-    session = host_session(probe, as_written=True)
-    fixed = next((int(value.shape[0]) for value in graph.inputs if value.shape and isinstance(value.shape[0], int)), None)
-    size = fixed or BATCH
-    count = min(len(calibration), SAMPLES)
-    found = [session.run(None, dict(calibration.take(slice(at, at + size)).inputs)) for at in range(0, count - count % size, size)]
-    return dict(zip((str(value.name) for value in watched), map(float, np.max(found, axis=0)), strict=True))
 
 
 def _floats(node: ir.Node) -> bool:

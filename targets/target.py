@@ -72,12 +72,13 @@ class DenseTarget(Target, Protocol):
     """A target of dense networks: one lowering, precision by recipe.
 
     engine: what runs its artifact on a host; precisions: what `--precision` may ask for, narrowest first; takes_profiles: whether its
-    engines are built for certain shapes.
+    engines are built for certain shapes; integers_between: whether they compute on integers between layers too.
     """
 
     engine: str
     precisions: tuple[str, ...]
     takes_profiles: bool
+    integers_between: bool
 
     def alternatives(self) -> tuple[DenseTarget, ...]:
         """The same devices by other engines that are installed here."""

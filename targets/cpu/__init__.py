@@ -31,6 +31,7 @@ class CpuTarget:
     form: Literal["onnx", "nir"] = "onnx"
     precisions: tuple[str, ...] = ("auto", "w4", "w8", "int8", "int8-dynamic", "fp32")
     takes_profiles = False
+    integers_between = True
 
     def recipe(self, device: Device) -> Recipe:
         """Activations with a zero point cost nothing here and use the range of one-sided activations fully."""

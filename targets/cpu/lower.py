@@ -11,6 +11,7 @@ from ..graphs import tidy
 from ..opset import LowerOpset
 from .passes.integer_convolution import IntegerConvolution
 from .passes.integer_linear import MICROSOFT, IntegerLinear
+from .passes.integer_order import IntegerOrder
 from .passes.multi_head_attention import MultiHeadAttention
 from .passes.select_before_transpose import SelectBeforeTranspose
 from .passes.softplus_from_exp import SoftplusFromExp
@@ -27,6 +28,7 @@ def lower(graph: ir.Model, device: Device) -> ir.Model:
     ir.passes.Sequential(
         IntegerLinear(device.isa),
         IntegerConvolution(device.isa),
+        IntegerOrder(),
         MultiHeadAttention(),
         SoftplusFromExp(),
         clean,

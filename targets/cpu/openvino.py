@@ -34,6 +34,7 @@ class OpenVinoTarget:
     form: Literal["onnx", "nir"] = "onnx"
     precisions: tuple[str, ...] = ("auto", "w8", "int8", "bf16", "fp32")
     takes_profiles = False
+    integers_between = False
 
     def recipe(self, device: Device) -> Recipe:
         """A zero point costs OpenVINO an extra sum over the weights."""

@@ -36,6 +36,7 @@ class JetsonTarget:
     form: Literal["onnx", "nir"] = "onnx"
     precisions: tuple[str, ...] = ("int8", "fp16", "fp32")
     takes_profiles = True
+    integers_between = False  # TensorRT-RTX 1.7 refuses the one such graph tried, with gathers between pairs
 
     def recipe(self, device: Device) -> Recipe:
         """TensorRT quantises symmetrically, zero point 0; what is not quantised runs in float16."""

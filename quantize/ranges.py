@@ -1,0 +1,32 @@
+"""The range of every value of a graph over calibration data, read by running it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ..export.host import host_session
+from ..models.reference import Samples
+
+SAMPLES, BATCH = 128, 8
+
+
+def value_ranges(model: ir.Model, calibration: Samples) -> dict[str, tuple[float, float]]:
+    """(least, largest) of every float value over the first calibration samples, by name; NaN where a value was NaN."""
+    probe = model.clone()
+    graph = probe.graph
+    watched = [value for value in [*graph.inputs, *(out for node in graph for out in node.outputs)] if value.dtype == ir.DataType.FLOAT]
+    graph.outputs.clear()
+    for value in watched:
+        for kind in ("ReduceMin", "ReduceMax"):
+            extreme = ir.node(kind, [value], {"keepdims": 0})
+            extreme.outputs[0].name, extreme.outputs[0].dtype = f"{value.name}|{kind}", ir.DataType.FLOAT
+            graph.append(extreme)
+            graph.outputs.append(extreme.outputs[0])
+    session = host_session(probe, as_written=True)
+    fixed = next((int(value.shape[0]) for value in graph.inputs if value.shape and isinstance(value.shape[0], int)), None)
+    size = fixed or BATCH
+    count = min(len(calibration), SAMPLES)
+    runs = [session.run(None, dict(calibration.take(slice(at, at + size)).inputs)) for at in range(0, count - count % size, size)]
+    least, largest = np.min(runs, axis=0)[0::2], np.max(runs, axis=0)[1::2]
+    return {str(value.name): (float(low), float(high)) for value, low, high in zip(watched, least, largest, strict=True)}
