@@ -17,7 +17,7 @@ bit is left to the board.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -183,8 +183,11 @@ class Emulator:
         stored = [stored_weights(projection.weights, shifts[projection.target]) for projection in board.projections]
         self._weights = [tuple(_compact(part) for part in parts) for parts in stored]
 
-    def run(self, spikes: np.ndarray) -> Run:
-        """spikes: (samples, steps, inputs), 0 or 1. Raises InputError for another shape or values."""
+    def run(self, spikes: np.ndarray, watch: Callable[[int, str, State], None] | None = None) -> Run:
+        """spikes: (samples, steps, inputs), 0 or 1. Raises InputError for another shape or values.
+
+        watch(step, population, state): called when a population has received its input of a step and not yet used it.
+        """
         if spikes.ndim != 3 or spikes.shape[2] != self.board.inputs:
             raise InputError(f"input spikes have shape {spikes.shape}, the board takes (samples, steps, {self.board.inputs}).")
         samples, steps, _ = spikes.shape
@@ -196,11 +199,15 @@ class Emulator:
         states = {}
         for population in self.board.populations:
             trains[population.name] = np.zeros((samples, total, population.size), np.uint8)
-            states[population.name] = _State(population, self._constants[population.name], samples)
+            states[population.name] = State(population, self._constants[population.name], samples)
         for step in range(total):
             for population in self.board.populations:
                 rings = self._arrivals(population.name, trains, step, samples, population.size)
-                trains[population.name][:, step] = states[population.name].step(rings)
+                state = states[population.name]
+                state.receive(rings)
+                if watch:
+                    watch(step, population.name, state)
+                trains[population.name][:, step] = state.update()
         return Run(trains, {name: state.saturated for name, state in states.items()})
 
     def _arrivals(self, name: str, trains: Mapping[str, np.ndarray], step: int, samples: int, size: int) -> list[np.ndarray]:
@@ -222,7 +229,7 @@ class Emulator:
         return sums
 
 
-class _State:
+class State:
     """The currents, membrane and refractory counters of one population, (samples, size) each."""
 
     def __init__(self, population: Population, constants: Constants, samples: int) -> None:
@@ -233,13 +240,16 @@ class _State:
         self.counter = np.zeros(shape, np.int64)
         self.saturated = 0
 
-    def step(self, sums: Sequence[np.ndarray]) -> np.ndarray:
-        """One time step; returns who spikes."""
-        c = self.constants
+    def receive(self, sums: Sequence[np.ndarray]) -> None:
+        """Adds what arrives in this step, by receptor, to the currents."""
         for receptor, arrived in enumerate(sums):
             ring = np.minimum(arrived, RING).astype(np.int64)
             self.saturated += int((arrived > RING).sum())
-            self.currents[receptor] += decay_product(ring << self.shifts[receptor], c.inits[receptor])
+            self.currents[receptor] += decay_product(ring << self.shifts[receptor], self.constants.inits[receptor])
+
+    def update(self) -> np.ndarray:
+        """Moves the neurons on by one step; returns who spikes."""
+        c = self.constants
         alpha = round_product(self.currents[0] - self.currents[1], c.r_membrane) + c.v_rest
         updated = alpha - round_product(alpha - self.membrane, c.exp_tc)
         waiting = self.counter > 0

@@ -1,0 +1,198 @@
+"""One ARM968 core: 32 kB of instructions at 0x0, 64 kB of data at 0x400000, its own devices, and the chip's shared memory and devices.
+
+A core runs until it sleeps (wait for interrupt). Interrupts are taken there and nowhere else: a handler is never interrupted, and code that runs
+on is infinitely fast compared with the packets that arrive. SARK sleeps with interrupts masked and unmasks them at once, so what arrives while it
+sleeps is taken on waking, the fast interrupt first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from typing import Any, Protocol
+
+from ..errors import MissingError
+from .aplx import Image
+from .dma import DmaController
+from .faults import Fault
+from .interrupts import SYSTEM, InterruptController
+from .memory import SharedMemory
+from .packets import CommunicationsController, Packet
+from .timers import Timers
+
+try:
+    import unicorn
+    from unicorn import arm_const as arm
+except ImportError as error:  # pragma: no cover - exercised where the extra is not installed
+    raise MissingError("running a board's binaries needs unicorn: pip install 'edgeattn[board]'.") from error
+
+ITCM, ITCM_SIZE = 0x00000000, 0x8000
+DTCM, DTCM_SIZE = 0x00400000, 0x10000
+NOWHERE = 0xFFFFFFFE  # an address that execution never reaches
+PAGE = 0x1000
+MODE, THUMB, MASK_FIQ, MASK_IRQ = 0x1F, 0x20, 0x40, 0x80
+FIQ_MODE, IRQ_MODE, SUPERVISOR = 0x11, 0x12, 0x13
+ACCESS = {unicorn.UC_MEM_READ_UNMAPPED: "reads", unicorn.UC_MEM_WRITE_UNMAPPED: "writes", unicorn.UC_MEM_FETCH_UNMAPPED: "runs into"}
+
+
+class Device(Protocol):
+    """Registers of 32 bits by offset from the device's base."""
+
+    def read(self, offset: int) -> int: ...
+
+    def write(self, offset: int, value: int) -> None: ...
+
+
+class ChipSide(Protocol):
+    """What a core sees of its chip. shared: (base, pages, device) of the devices that all its cores see."""
+
+    memory: SharedMemory
+    name: str
+
+    @property
+    def shared(self) -> list[tuple[int, int, Device]]: ...
+
+    def interrupted(self, processor: int) -> bool: ...
+
+    def send(self, processor: int, packet: Packet) -> None: ...
+
+
+class Core:
+    """Processor `number` (physical and virtual numbers are the same here) of a chip."""
+
+    def __init__(self, chip: ChipSide, number: int) -> None:
+        self.chip, self.number = chip, number
+        self.running = False
+        self.reset()
+
+    @property
+    def name(self) -> str:
+        return f"core {self.chip.name},{self.number}"
+
+    def reset(self) -> None:
+        """Memories and devices as after power-on."""
+        self.timers = Timers()
+        self.packets = CommunicationsController(lambda packet: self.chip.send(self.number, packet))
+        self.dma = DmaController(self.number, self._copy)
+        self.interrupts = InterruptController(self._lines)
+        self.itcm, self.dtcm = mmap.mmap(-1, ITCM_SIZE), mmap.mmap(-1, DTCM_SIZE)
+        self.running = False
+        self._machine: Any = None
+
+    def start(self, image: Image, application: int) -> None:
+        """Puts an image in place and runs it until it sleeps. application: its number, and its flags in bits 8 and up."""
+        self.reset()
+        for address, data in image.blocks:
+            self.write(address, data)
+        self._machine = self._build()
+        self._machine.reg_write(arm.UC_ARM_REG_CPSR, MASK_IRQ | MASK_FIQ | SUPERVISOR)
+        self._machine.reg_write(arm.UC_ARM_REG_R0, application)
+        self._machine.reg_write(arm.UC_ARM_REG_PC, image.entry)
+        self.running = True
+        self._run_on()
+        self.wake()
+
+    def stop(self) -> None:
+        self.running = False
+        self._machine = None
+
+    def wake(self) -> None:
+        """Takes every interrupt that is pending, until the core sleeps with none left."""
+        while self.running:
+            if self.interrupts.fiq():
+                self._interrupt(FIQ_MODE, 0x1C, MASK_IRQ | MASK_FIQ)
+            elif self.interrupts.irq():
+                self._interrupt(IRQ_MODE, 0x18, MASK_IRQ)
+            else:
+                return
+            self._run_on()
+
+    def read(self, address: int, size: int) -> bytes:
+        """Memory as this core sees it. Raises Fault where there is none, as `write` does."""
+        memory, offset = self._locate(address, size)
+        return memory[offset : offset + size]
+
+    def write(self, address: int, data: bytes) -> None:
+        memory, offset = self._locate(address, len(data))
+        memory[offset : offset + len(data)] = data
+
+    def _locate(self, address: int, size: int) -> tuple[mmap.mmap, int]:
+        if DTCM <= address and address + size <= DTCM + DTCM_SIZE:
+            return self.dtcm, address - DTCM
+        if address >= 0 and address + size <= ITCM_SIZE:
+            return self.itcm, address
+        found = self.chip.memory.locate(address, size)
+        if found is None:
+            raise Fault(f"{self.name}: no memory of {size} bytes at {address:#010x}.")
+        return found
+
+    def _copy(self, source: int, destination: int, length: int) -> None:
+        self.write(destination, self.read(source, length))
+
+    def _lines(self) -> int:
+        return self.timers.lines() | self.packets.lines() | self.dma.lines() | self.chip.interrupted(self.number) << SYSTEM
+
+    def _interrupt(self, mode: int, vector: int, masks: int) -> None:
+        """What the processor does on an interrupt: its state goes to the mode's own registers, and it goes on at the vector."""
+        machine = self._machine
+        state, place = machine.reg_read(arm.UC_ARM_REG_CPSR), machine.reg_read(arm.UC_ARM_REG_PC)
+        machine.reg_write(arm.UC_ARM_REG_CPSR, state & ~(MODE | THUMB) | mode | masks)
+        machine.reg_write(arm.UC_ARM_REG_SPSR, state)
+        machine.reg_write(arm.UC_ARM_REG_LR, place + 4)
+        machine.reg_write(arm.UC_ARM_REG_PC, vector)
+
+    def _run_on(self) -> None:
+        machine = self._machine
+        place = machine.reg_read(arm.UC_ARM_REG_PC)
+        if machine.reg_read(arm.UC_ARM_REG_CPSR) & THUMB:
+            place |= 1
+        try:
+            machine.emu_start(place, NOWHERE)
+        except (unicorn.UcError, Fault) as error:
+            self.running = False
+            place, link = machine.reg_read(arm.UC_ARM_REG_PC), machine.reg_read(arm.UC_ARM_REG_LR)
+            reason = self._access or f"{error}"
+            raise Fault(f"{self.name}, at {place:#010x} called from {link:#010x}: {reason}") from error
+
+    def _build(self) -> Any:
+        machine = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_ARM)
+        machine.ctl_set_cpu_model(arm.UC_CPU_ARM_946)
+        for base, memory in ((ITCM, self.itcm), (DTCM, self.dtcm)):
+            machine.mem_map_ptr(base, len(memory), unicorn.UC_PROT_ALL, _pointer(memory))
+        for part in self.chip.memory.parts:
+            for base in part.bases:
+                machine.mem_map_ptr(base, part.size, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE, part.pointer)
+        own: list[tuple[tuple[int, ...], Device]] = [
+            ((0x10000000, 0x20000000), self.packets),
+            ((0x11000000, 0x21000000), self.timers),
+            ((0x1F000000, 0x2F000000, 0xFFFFF000), self.interrupts),
+            ((0x30000000, 0x40000000), self.dma),
+        ]
+        for bases, device in own:
+            for base in bases:
+                _map(machine, base, 1, device)
+        for base, pages, device in self.chip.shared:
+            _map(machine, base, pages, device)
+        self._access = ""
+        machine.hook_add(unicorn.UC_HOOK_MEM_UNMAPPED, self._unmapped)
+        return machine
+
+    def _unmapped(self, machine: Any, access: int, address: int, size: int, value: int, data: object) -> bool:
+        written = f" ({value & 0xFFFFFFFF:#010x})" if access == unicorn.UC_MEM_WRITE_UNMAPPED else ""
+        self._access = f"it {ACCESS[access]} {address:#010x}{written}, where there is neither memory nor a device."
+        return False
+
+
+def _pointer(memory: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+
+def _map(machine: Any, base: int, pages: int, device: Device) -> None:
+    machine.mmio_map(
+        base,
+        pages * PAGE,
+        lambda _machine, offset, _size, _data: device.read(offset),
+        None,
+        lambda _machine, offset, _size, value, _data: device.write(offset, value),
+        None,
+    )

@@ -1,0 +1,76 @@
+"""Chips and the packets between them, stepped by the time step.
+
+A step: every timer ticks, core by core; then the packets that were sent are carried to the last one before time goes on. So a packet always arrives
+in the step it was sent in, as on a board that keeps up with real time; late and dropped packets, and the cycles a core takes, are not modelled.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from .chip import CORES, Chip
+from .core import Core
+from .packets import Packet
+from .router import LINKS, STEP
+
+
+class Machine:
+    """places: where chips are. lost: packets by key that no entry matched on the chip of their sender, or that left the board."""
+
+    def __init__(self, places: list[tuple[int, int]]) -> None:
+        self.messages: list[tuple[Chip, bytes]] = []  # what cores sent to the host
+        self.lost: Counter[int] = Counter()
+        self._moving: deque[tuple[Chip, Packet, int | None]] = deque()
+        self.chips = {place: Chip(place, self._sent, self._told) for place in sorted(set(places))}
+
+    def cores(self) -> list[Core]:
+        """Every core that runs."""
+        return [core for chip in self.chips.values() for core in chip.cores.values() if core.running]
+
+    def step(self) -> None:
+        """One tick of every core's timer 1, and all its consequences."""
+        for core in self.cores():
+            core.timers.first.tick()
+            core.wake()
+        self.settle()
+
+    def inject(self, place: tuple[int, int], packet: Packet) -> None:
+        """A packet as if a core of the chip had sent it."""
+        self._moving.append((self.chips[place], packet, None))
+        self.settle()
+
+    def settle(self) -> None:
+        """Carries packets until none is on its way and every core sleeps."""
+        while self._moving:
+            woken: dict[Core, None] = {}
+            while self._moving:
+                for core in self._carry(*self._moving.popleft()):
+                    woken[core] = None
+            for core in woken:
+                core.wake()
+
+    def _carry(self, chip: Chip, packet: Packet, came_by: int | None) -> list[Core]:
+        """Moves a packet on by one router; the cores it reached. came_by: the link it entered by."""
+        route = chip.router.fixed_route if packet.kind == "fixed route" else chip.router.route(packet.key)
+        if route is None:
+            if came_by is None:
+                self.lost[packet.key] += 1
+                return []
+            route = 1 << (came_by + LINKS // 2) % LINKS
+        for link in range(LINKS):
+            if route >> link & 1:
+                x, y = chip.place[0] + STEP[link][0], chip.place[1] + STEP[link][1]
+                if (x, y) in self.chips:
+                    self._moving.append((self.chips[x, y], packet, (link + LINKS // 2) % LINKS))
+                else:
+                    self.lost[packet.key] += 1
+        reached = [chip.cores[p] for p in range(CORES) if route >> (LINKS + p) & 1 and p in chip.cores and chip.cores[p].running]
+        for core in reached:
+            core.packets.received.append(packet)
+        return reached
+
+    def _sent(self, chip: Chip, packet: Packet) -> None:
+        self._moving.append((chip, packet, None))
+
+    def _told(self, chip: Chip, message: bytes) -> None:
+        self.messages.append((chip, message))
