@@ -11,7 +11,7 @@ venv: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -U pip
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[compile,zoo,spinnaker,events,remote,openvino,test,lint]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[compile,zoo,spinnaker,board,events,remote,openvino,test,lint]'
 	touch $(STAMP)
 
 demo: $(STAMP)

@@ -1,9 +1,9 @@
 """The APLX format: a table of blocks, four words each, that a core copies into place before it starts.
 
-    {1, destination, source, length}   copy from an absolute address
-    {2, destination, offset, length}   copy from this file, offset counted from the entry itself
-    {3, destination, length, value}    fill with a word
-    {4, address, 0, 0}                 start at the address
+{1, destination, source, length}   copy from an absolute address
+{2, destination, offset, length}   copy from this file, offset counted from the entry itself
+{3, destination, length, value}    fill with a word
+{4, address, 0, 0}                 start at the address
 """
 
 from __future__ import annotations

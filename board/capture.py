@@ -7,6 +7,7 @@ because sPyNNaker keeps one simulator a process and reads its settings from the 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -15,14 +16,24 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
-from ..targets.spinnaker import run_on_board
+SCRIPT = Path(__file__).parents[1] / "targets" / "spinnaker" / "run_on_board.py"
+
+
+def board_kit() -> Any:
+    """The script that bundles carry, loaded as a bundle would run it: by itself, without the packages that compile one."""
+    specification = importlib.util.spec_from_file_location("run_on_board", SCRIPT)
+    assert specification and specification.loader
+    kit = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(kit)
+    return kit
+
 
 RECORDED = ("v", "gsyn_exc", "gsyn_inh", "spikes")
 
 
-def settings(folder: Path) -> None:
+def settings(kit: Any, folder: Path) -> None:
     """A virtual version 5 board that keeps the generated data."""
-    run_on_board.configure(str(folder), None)
+    kit.configure(str(folder), None)
     with (folder / ".spynnaker.cfg").open("a") as file:
         file.write("[Reports]\nkeep_data_spec_database = True\n")
 
@@ -66,14 +77,15 @@ def routes(view: Any) -> list[list[int]]:
 
 def main(folder: Path, steps: int) -> None:
     mapping, tensors = json.loads((folder / "mapping.json").read_text()), load_file(folder / "weights.safetensors")
-    settings(folder)
+    kit = board_kit()
+    settings(kit, folder)
     import pyNN.spiNNaker as sim
     from spynnaker.pyNN.data import SpynnakerDataView
 
     sim.setup(timestep=1.0)
     spread = [[float(pixel % steps)] for pixel in range(mapping["inputs"])]  # sPyNNaker takes no silent sources; their cores are not run
-    parts = run_on_board.build(sim, mapping, tensors, spread, [0.0])
-    run_on_board.connect(sim, mapping, tensors, parts)
+    parts = kit.build(sim, mapping, tensors, spread, [0.0])
+    kit.connect(sim, mapping, tensors, parts)
     neurons = {}
     for layer in mapping["populations"]:
         for population, members in parts[layer["name"]]:

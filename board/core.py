@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ..errors import MissingError
 from .aplx import Image
 from .dma import DmaController
-from .faults import Fault
+from .faults import Fault, UnknownRegister
 from .interrupts import SYSTEM, InterruptController
 from .memory import SharedMemory
 from .packets import CommunicationsController, Packet
@@ -47,7 +47,9 @@ class ChipSide(Protocol):
     """What a core sees of its chip. shared: (base, pages, device) of the devices that all its cores see."""
 
     memory: SharedMemory
-    name: str
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def shared(self) -> list[tuple[int, int, Device]]: ...
@@ -117,7 +119,7 @@ class Core:
         memory[offset : offset + len(data)] = data
 
     def _locate(self, address: int, size: int) -> tuple[mmap.mmap, int]:
-        if DTCM <= address and address + size <= DTCM + DTCM_SIZE:
+        if address >= DTCM and address + size <= DTCM + DTCM_SIZE:
             return self.dtcm, address - DTCM
         if address >= 0 and address + size <= ITCM_SIZE:
             return self.itcm, address
@@ -188,11 +190,16 @@ def _pointer(memory: mmap.mmap) -> int:
 
 
 def _map(machine: Any, base: int, pages: int, device: Device) -> None:
-    machine.mmio_map(
-        base,
-        pages * PAGE,
-        lambda _machine, offset, _size, _data: device.read(offset),
-        None,
-        lambda _machine, offset, _size, value, _data: device.write(offset, value),
-        None,
-    )
+    def read(_machine: Any, offset: int, _size: int, _data: object) -> int:
+        try:
+            return device.read(offset)
+        except UnknownRegister as error:
+            raise Fault(error.at(base)) from None
+
+    def write(_machine: Any, offset: int, _size: int, value: int, _data: object) -> None:
+        try:
+            device.write(offset, value)
+        except UnknownRegister as error:
+            raise Fault(error.at(base)) from None
+
+    machine.mmio_map(base, pages * PAGE, read, None, write, None)

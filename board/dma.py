@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .faults import unknown_register
+from .faults import UnknownRegister
 from .interrupts import DMA_DONE
 
 TO_SYSTEM, LENGTH = 1 << 19, 0x1FFFF
@@ -35,7 +35,7 @@ class DmaController:
             return plain[offset]
         if 0x40 <= offset < 0x60:
             return 0
-        raise unknown_register("DMA controller", offset)
+        raise UnknownRegister("DMA controller", offset)
 
     def write(self, offset: int, value: int) -> None:
         if offset == 0x04:
@@ -58,4 +58,4 @@ class DmaController:
         elif offset == 0x28:
             self.statistics = value
         else:
-            raise unknown_register("DMA controller", offset, value)
+            raise UnknownRegister("DMA controller", offset, value)

@@ -9,7 +9,14 @@ class Fault(EdgeattnError):
     """An access, a register or a value that nothing here models; the message carries core, address and value. Exit code 1."""
 
 
-def unknown_register(device: str, address: int, value: int | None = None) -> Fault:
-    """A Fault for a register that is not modelled; value: what was written, None for a read."""
-    done = "read" if value is None else f"written with {value:#010x}"
-    return Fault(f"the {device} has no register at {address:#010x} ({done}).")
+class UnknownRegister(Fault):
+    """A device has no register at an offset; value: what was written there, None for a read."""
+
+    def __init__(self, device: str, offset: int, value: int | None = None) -> None:
+        self.device, self.offset, self.value = device, offset, value
+        super().__init__(self.at(0))
+
+    def at(self, base: int) -> str:
+        """The message, with the address as the core gave it."""
+        done = "read" if self.value is None else f"written with {self.value:#010x}"
+        return f"the {self.device} has no register at {base + self.offset:#010x} ({done})."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .faults import unknown_register
+from .faults import UnknownRegister
 
 SOFTWARE, TIMER_1, TIMER_2, TX_EMPTY, DMA_DONE, SYSTEM = 1, 4, 5, 11, 12, 18
 ROOM_TO_SEND, MULTICAST, FIXED_ROUTE = 23, 24, 27
@@ -55,7 +55,7 @@ class InterruptController:
         plain = {0x0C: self.select, 0x10: self.enabled, 0x18: self.soft, 0x20: 0, 0x34: self.default}
         if offset in plain:
             return plain[offset]
-        raise unknown_register("interrupt controller", offset)
+        raise UnknownRegister("interrupt controller", offset)
 
     def write(self, offset: int, value: int) -> None:
         if offset == 0x30 or offset == 0x20:  # end of interrupt: handlers here always run to their end; protection: everything is privileged
@@ -77,4 +77,4 @@ class InterruptController:
         elif 0x200 <= offset < 0x240:
             self.controls[(offset - 0x200) >> 2] = value
         else:
-            raise unknown_register("interrupt controller", offset, value)
+            raise UnknownRegister("interrupt controller", offset, value)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .faults import unknown_register
+from .faults import UnknownRegister
 from .interrupts import FIXED_ROUTE, MULTICAST, ROOM_TO_SEND, TX_EMPTY
 
 PAYLOAD, KIND = 0x00020000, 0x00C00000  # of a control word: a payload goes along; multicast, point to point, neighbour or fixed route
@@ -59,7 +59,7 @@ class CommunicationsController:
             if self.received:
                 self._last = self.received.popleft()
             return packet.key
-        raise unknown_register("communications controller", offset)
+        raise UnknownRegister("communications controller", offset)
 
     def write(self, offset: int, value: int) -> None:
         if offset == 0x00:
@@ -73,4 +73,4 @@ class CommunicationsController:
         elif offset == 0x18:
             self.source = value
         elif offset != 0x0C:  # the receiver's sticky errors are cleared there; it has none
-            raise unknown_register("communications controller", offset, value)
+            raise UnknownRegister("communications controller", offset, value)

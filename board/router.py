@@ -3,15 +3,15 @@
 A route has a bit a link (0 to 5: east, north-east, north, west, south-west, south) and a bit a core (6 to 23). A packet that matches nothing goes
 straight on, out of the link opposite to the one it came by; one that a core of this chip sent is then lost.
 
-Registers: control 0x00, status 0x04, dumped packets 0x18 to 0x28, diagnostic filters 0x200 and counters 0x300, routes 0x4000, keys 0x8000, masks 0xc000,
-point-to-point table 0x10000.
+Registers: control 0x00, status 0x04, dumped packets 0x18 to 0x28, diagnostic filters 0x200 and counters 0x300, routes 0x4000, keys 0x8000,
+masks 0xc000, point-to-point table 0x10000.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .faults import unknown_register
+from .faults import UnknownRegister
 
 LINKS, ENTRIES = 6, 1024
 STEP = ((1, 0), (1, 1), (0, 1), (-1, 0), (-1, -1), (0, -1))  # where each link leads
@@ -72,4 +72,4 @@ class Router:
     def _known(self, offset: int, value: int | None) -> int:
         if offset < 0x90 or 0x200 <= offset < 0x240 or 0x300 <= offset < 0x340 or offset in (0xF00, 0xF04) or 0x10000 <= offset < 0x18000:
             return offset
-        raise unknown_register("router", offset, value)
+        raise UnknownRegister("router", offset, value)

@@ -1,7 +1,7 @@
 """The data regions, binaries and routes of a mapped network (`capture.py`), loaded onto emulated chips as sPyNNaker's host side would.
 
-A core's regions lie in one block of SDRAM behind a table: magic number, version, then pointer, checksum and words of each of 32 regions. Its address is
-in the core's user word 0. Expanders run first: small binaries that write out what the host only describes (neuron parameters, bit fields).
+A core's regions lie in one block of SDRAM behind a table: magic number, version, then pointer, checksum and words of each of 32 regions. Its
+address is in the core's user word 0. Expanders run first: small binaries that write out what the host only describes (neuron parameters, bit fields).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,7 +32,7 @@ FINISHED, READY = 11, 10  # core states: exited, paused
 
 @dataclass(frozen=True)
 class MappedCore:
-    """place: (x, y, p). atoms: the first neuron and how many of the population `label`; key: of its first neuron's spikes, None where it sends none."""
+    """place: (x, y, p). atoms: the first neuron of the population `label` and how many; key: of its first neuron's spikes, None if never sent."""
 
     place: tuple[int, int, int]
     binary: str

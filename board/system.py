@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .faults import unknown_register
+from .faults import UnknownRegister
 
 CHIP_ID, TAKEN = 0x59111012, 0x80000000
 QUIET = {0x04, 0x10, 0x14, 0x18, 0x1C, 0x24, 0x3C, 0x40, 0x44, 0x48, 0x4C, 0x60, 0x68, 0x6C, 0x70}  # clocks, LEDs, sensors: kept, without effect
@@ -37,7 +37,7 @@ class SystemController:
             return plain[offset]
         if offset in QUIET:
             return self._kept.get(offset, 0)
-        raise unknown_register("system controller", offset)
+        raise UnknownRegister("system controller", offset)
 
     def write(self, offset: int, value: int) -> None:
         if offset == 0x08:
@@ -52,4 +52,4 @@ class SystemController:
         elif offset in QUIET:
             self._kept[offset] = value
         else:
-            raise unknown_register("system controller", offset, value)
+            raise UnknownRegister("system controller", offset, value)

@@ -7,7 +7,7 @@ cycles with every read, so that waits end; the count stops at zero until the nex
 
 from __future__ import annotations
 
-from .faults import unknown_register
+from .faults import UnknownRegister
 from .interrupts import TIMER_1, TIMER_2
 
 ENABLE, INTERRUPT, PERIODIC, ONE_SHOT = 0x80, 0x20, 0x40, 0x01
@@ -36,7 +36,7 @@ class Timer:
         plain = {0x00: self.load, 0x08: self.control, 0x10: int(self.raised), 0x14: int(self.up()), 0x18: self.background}
         if offset in plain:
             return plain[offset]
-        raise unknown_register("timer", offset)
+        raise UnknownRegister("timer", offset)
 
     def _passed(self, cycles: int) -> int:
         if self.control & PERIODIC or self.control & ONE_SHOT:
@@ -53,7 +53,7 @@ class Timer:
         elif offset == 0x18:
             self.background = value
         else:
-            raise unknown_register("timer", offset, value)
+            raise UnknownRegister("timer", offset, value)
 
 
 class Timers:

@@ -1,17 +1,16 @@
-"""A SpiNNaker board's arithmetic on this machine: fixed point, bit for bit as sPyNNaker's C sources say.
+"""A SpiNNaker board's arithmetic on this machine: fixed point, bit for bit what sPyNNaker's IF_curr_exp.aplx computes (board/oracle.py).
 
 State is s16.15 (32-bit integers in units of 2^-15), decays are u0.32, weights unsigned 16-bit in units that a shift per population and receptor
-sets. One step of a population of `IF_curr_exp` neurons, in this order (neural_modelling/src/neuron of sPyNNaker):
+sets. One step of a population of `IF_curr_exp` neurons, in this order (sources in neural_modelling/src/neuron of sPyNNaker):
 
     ring    = min(sum of the weights that arrive now, 0xFFFF)           synapses.c: ring buffers saturate
     I      += ((ring << shift) * init) >> 32                            synapse_types_exponential_impl.h, add_input_exp; decay.h, decay_s1615
-    V       = alpha - round(exp_TC (alpha - V)),  alpha = round((I_exc - I_inh) R) + V_rest      neuron_model_lif_impl.h, lif_neuron_closed_form
+    V       = alpha - exp_TC (alpha - V),  alpha = (I_exc - I_inh) R + V_rest      neuron_model_lif_impl.h, lif_neuron_closed_form
     spike   = V >= V_thresh, then V = V_reset, refractory = T_refract   threshold_type_static.h, neuron_model_has_spiked
     I       = (I * decay) >> 32                                         synapse_types_exponential_impl.h, exp_shaping
 
-While refractory > 0 the membrane stands still and the counter falls; the currents go on. Products of two s16.15 are rounded to nearest
-(round.h), those with a decay are cut off downwards. exp() itself is taken as correctly rounded: what the board's expulr gives in its last
-bit is left to the board.
+While refractory > 0 the membrane stands still and the counter falls; the currents go on. Every product is cut off downwards (the published source
+rounds those of the membrane to nearest, the binary does not), every sum and product wraps at 32 bits, and exp() is the board's own series.
 """
 
 from __future__ import annotations
@@ -100,9 +99,14 @@ def divide(a: int, b: int) -> int:
     return quotient if (a < 0) == (b < 0) else -quotient
 
 
-def round_product(a: np.ndarray, b: int) -> np.ndarray:
-    """MULT_ROUND_NEAREST_ACCUM: the product of two s16.15, rounded to nearest (halves upwards)."""
-    return (a * b + (1 << 14)) >> 15
+def wrap(a: np.ndarray) -> np.ndarray:
+    """What a 32-bit register keeps of it: s16.15 sums and products that overflow come out at the other end."""
+    return ((a + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+
+
+def product(a: np.ndarray, b: int) -> np.ndarray:
+    """The product of two s16.15, cut off downwards: the binary does not round."""
+    return wrap((a * b) >> 15)
 
 
 def decay_product(a: np.ndarray, decay: int) -> np.ndarray:
@@ -131,7 +135,7 @@ class Constants:
         synapses = [synapse_constants(tau) for tau in (population.tau_syn_e, population.tau_syn_i)]
         return cls(
             r_membrane=divide(tau_m, to_s1615(population.cm)),
-            exp_tc=round(math.exp(-divide(ONE, tau_m) / ONE) * ONE),
+            exp_tc=exp_u3232(-divide(ONE, tau_m)) >> 17,
             decays=(synapses[0][0], synapses[1][0]),
             inits=(synapses[0][1], synapses[1][1]),
             v_rest=to_s1615(population.v_rest),
@@ -141,10 +145,34 @@ class Constants:
         )
 
 
+E_POWERS = tuple(round(math.exp(power - 13) * 2**32) for power in range(14))
+E_SIXTEENTHS = tuple(round(-math.expm1(-part / 16) * 2**32) for part in range(16))
+SERIES = (5294, 4293434720, 2081624032)
+SMALLEST_EXPONENT = -340695  # in units of 2^-15: exp() is 0 below
+
+
+def exp_u3232(exponent: int) -> int:
+    """The board's exp of an s16.15 number up to 0, in units of 2^-32 (stdfix-exp.c): a power of e, less its share of sixteenths, less a series
+
+    1 - exp(-y) = 5294 + y (4293434720 - 2081624032 y),   y below 1/16, in units of 2^-28, everything else in units of 2^-32.
+    """
+    if exponent < SMALLEST_EXPONENT:
+        return 0
+    whole, rest = -(exponent >> 15), exponent & 0x7FFF
+    if not rest:
+        return E_POWERS[13 - whole]
+    whole, rest = whole - 1, (1 << 15) - rest
+    result = E_POWERS[13 - whole]
+    result -= (result * E_SIXTEENTHS[rest >> 11] + (1 << 31)) >> 32
+    y = (rest & 0x7FF) << 17
+    series = SERIES[0] + (((SERIES[1] - ((SERIES[2] * y) >> 32)) * y) >> 32)
+    return result - ((result * series + (1 << 31)) >> 32)
+
+
 def synapse_constants(tau_ms: float) -> tuple[int, int]:
     """(decay, init) as u0.32: exp(-dt/tau), and tau/dt (1 - exp(-dt/tau)), of which each weight is multiplied by the latter."""
     tau = to_s1615(tau_ms)
-    decay = min(round(math.exp(-divide(ONE, tau) / ONE) * 2**32), 2**32 - 1)
+    decay = exp_u3232(-divide(ONE, tau)) & 0xFFFFFFFF
     init = ((2**32 - 1 - decay) * tau) >> 15
     return decay, init & 0xFFFFFFFF
 
@@ -245,13 +273,14 @@ class State:
         for receptor, arrived in enumerate(sums):
             ring = np.minimum(arrived, RING).astype(np.int64)
             self.saturated += int((arrived > RING).sum())
-            self.currents[receptor] += decay_product(ring << self.shifts[receptor], self.constants.inits[receptor])
+            added = decay_product(ring << self.shifts[receptor], self.constants.inits[receptor])
+            self.currents[receptor] = wrap(self.currents[receptor] + added)
 
     def update(self) -> np.ndarray:
         """Moves the neurons on by one step; returns who spikes."""
         c = self.constants
-        alpha = round_product(self.currents[0] - self.currents[1], c.r_membrane) + c.v_rest
-        updated = alpha - round_product(alpha - self.membrane, c.exp_tc)
+        alpha = wrap(product(wrap(self.currents[0] - self.currents[1]), c.r_membrane) + c.v_rest)
+        updated = wrap(alpha - product(wrap(alpha - self.membrane), c.exp_tc))
         waiting = self.counter > 0
         self.membrane = np.where(waiting, self.membrane, updated)
         self.counter -= waiting

@@ -1,4 +1,4 @@
-"""The emulator against a second, scalar reading of the board's rules, bit for bit."""
+"""The emulator against a second, scalar reading of the board's rules, bit for bit. tests/board holds it against the binary itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import InputError
-from edgeattn.runtime.emulator import Board, Emulator, Population, Projection, decay_product, stored_weights
+from edgeattn.runtime.emulator import Board, Emulator, Population, Projection, decay_product, exp_u3232, stored_weights
 
 
 def wrap32(value: int) -> int:
@@ -28,10 +28,10 @@ class ScalarNeuron:
             return int(math.copysign((abs(a) << 15) // abs(b), a * b)) if a else 0
 
         self.r = kdivk(fixed(p.tau_m), fixed(p.cm))
-        self.exp_tc = math.floor(math.exp(-kdivk(32768, fixed(p.tau_m)) / 32768) * 32768 + 0.5)
+        self.exp_tc = exp_u3232(-kdivk(32768, fixed(p.tau_m))) >> 17
         self.decay, self.init = [], []
         for tau in (fixed(p.tau_syn_e), fixed(p.tau_syn_i)):
-            decay = min(math.floor(math.exp(-kdivk(32768, tau) / 32768) * 2**32 + 0.5), 0xFFFFFFFF)
+            decay = exp_u3232(-kdivk(32768, tau))
             self.decay.append(decay)
             self.init.append((((0xFFFFFFFF - decay) * tau) >> 15) & 0xFFFFFFFF)
         self.rest, self.reset, self.threshold = fixed(p.v_rest), fixed(p.v_reset), fixed(p.v_thresh)
@@ -45,8 +45,8 @@ class ScalarNeuron:
             self.current[side] = wrap32(self.current[side] + wrap32((value * self.init[side]) >> 32))
         if self.timer <= 0:
             drive = wrap32(self.current[0] - self.current[1])
-            alpha = wrap32(((drive * self.r + 16384) >> 15) + self.rest)
-            self.v = wrap32(alpha - (((alpha - self.v) * self.exp_tc + 16384) >> 15))
+            alpha = wrap32(wrap32((drive * self.r) >> 15) + self.rest)
+            self.v = wrap32(alpha - wrap32((wrap32(alpha - self.v) * self.exp_tc) >> 15))
         else:
             self.timer -= 1
         fired = self.v >= self.threshold
