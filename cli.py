@@ -81,6 +81,7 @@ def main() -> None:
 @click.option(
     "--profile", multiple=True, metavar="NAME=1x128,4x128,8x512", help="Least, usual, largest shape of a Jetson's engine [default: 1 sample]."
 )
+@click.option("--bank", type=click.IntRange(min=1), metavar="TOKENS", help="Compress constant keys and values to so many tokens.")
 @click.option("--engine", help="On a CPU: onnxruntime or openvino [default: onnxruntime; with --precision auto the faster].")
 @click.option("--trust", is_flag=True, help="Unpickle code from the checkpoint: only for files you made.")
 @click.option("--allow-uncalibrated", is_flag=True, help="Quantise on generated inputs.")

@@ -45,6 +45,7 @@ def compile(  # the public name: edgeattn.compile
     jetpack: str | None = None,
     profiles: Mapping[str, Profile] | None = None,
     engine: str | None = None,
+    bank: int | None = None,
     trust: bool = False,
     allow_uncalibrated: bool = False,
     force: bool = False,
@@ -60,6 +61,7 @@ def compile(  # the public name: edgeattn.compile
     subtract or hold) where it does not say; jetpack: the software line on a Jetson, such as 5.1;
     profiles: by input, the shapes that a Jetson's engine is built for (their varying axes become dynamic);
     engine: onnxruntime or openvino, on a CPU; None: onnxruntime, and with precision auto the faster one of those installed.
+    bank: constant keys and values that attention reads are compressed to so many tokens, judged against the whole ones;
     allow_uncalibrated: quantise on generated inputs. force: write a bundle that misses its gate.
     Raises InputError for wrong use, GateFailed where no candidate passes and `force` is not set; nothing is written then.
     """
@@ -78,7 +80,7 @@ def compile(  # the public name: edgeattn.compile
         say("reading the recordings")
         user = read_recordings(Path(str(calib)), reference.inputs[0], window, roi)
     data = data_of(reference, user, example)
-    request = Request(with_metric(reference, data), device, data, Path(checkpoint), path, force, say, profiles or {}, engine)
+    request = Request(with_metric(reference, data), device, data, Path(checkpoint), path, force, say, profiles or {}, engine, bank)
     if backend.form == "nir":
         manifest, mappings, findings = compile_spiking(request, backend, allow_uncalibrated)
         return Compilation(path, manifest, mappings, findings, (note,) if note else ())

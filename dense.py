@@ -16,6 +16,7 @@ from .evidence import evidence_files
 from .export.compare import check_graph
 from .export.data import Profile, check_profiles, generated_samples
 from .export.graph import to_graph
+from .export.passes.compress_banks import compress_banks
 from .export.trace import Program, trace
 from .quantize.gate import default_tolerance
 from .quantize.recipe import FLOATS, Recipe
@@ -55,6 +56,9 @@ def compile_dense(
     request.progress("exporting the graph and comparing it with the module")
     graph = to_graph(program)
     export_error = check_graph(graph, program, _probes(data, program))
+    if request.bank is not None:
+        request.progress("compressing constant keys and values")
+        compress_banks(graph, request.bank, data.calibration.inputs if program.dynamic else program.example)
     findings = _check(target, graph, device)
     expected = program.run(data.held_out.inputs)
     tolerance = default_tolerance(reference, data.held_out.labels is not None)

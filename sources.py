@@ -35,7 +35,8 @@ class Data:
 class Request:
     """What `compile` has found out before the ways of dense and spiking networks part.
 
-    output: where the bundle goes; profiles: shapes that an engine is built for, by input; engine: the one asked for.
+    output: where the bundle goes; profiles: shapes that an engine is built for, by input; engine: the one asked for; bank: tokens that constant keys
+    and values are compressed to.
     """
 
     reference: Reference
@@ -47,6 +48,7 @@ class Request:
     progress: Callable[[str], None]
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     engine: str | None = None
+    bank: int | None = None
 
 
 def data_of(reference: Reference, user: Samples | None, example: Mapping[str, np.ndarray] | None) -> Data:

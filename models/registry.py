@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import InputError
 from .reference import Reference
 
-INFRASTRUCTURE = {"layers", "metrics", "operations", "recurrence", "reference", "registry", "training"}
+INFRASTRUCTURE = {"layers", "metrics", "operations", "recurrence", "reference", "registry", "route_learning", "training"}
 
 
 @cache

@@ -78,18 +78,26 @@ def evaluate(module: nn.Module, samples: Samples, loss: Loss, batch: int = 256) 
 
 def outputs(module: nn.Module, samples: Samples, batch: int = 256) -> np.ndarray:
     """The network's (first) output over all samples."""
+    return all_outputs(module, samples, batch)[0]
+
+
+def all_outputs(module: nn.Module, samples: Samples, batch: int = 256) -> list[np.ndarray]:
+    """Every output of the network, a tensor or a tuple of them, over all samples."""
     module.eval()
     device = next(module.parameters()).device
+    parts = []
     with torch.no_grad():
-        parts = [module(**tensors(samples.take(slice(s, s + batch)).inputs, device)).cpu().numpy() for s in range(0, len(samples), batch)]
-    return np.concatenate(parts)
+        for start in range(0, len(samples), batch):
+            given = module(**tensors(samples.take(slice(start, start + batch)).inputs, device))
+            parts.append([tensor.cpu().numpy() for tensor in (given if isinstance(given, tuple) else (given,))])
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 def metric_of(reference: Reference, module: nn.Module) -> float:
     """The reference's metric of any module with its inputs and outputs, on its evaluation data."""
     assert reference.evaluation is not None and reference.metric is not None
     held_out = reference.evaluation()
-    return reference.metric.compute([outputs(module, held_out)], held_out.truth)
+    return reference.metric.compute(all_outputs(module, held_out), held_out.truth)
 
 
 def tensors(arrays: Mapping[str, np.ndarray], device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from .bundle import Bundle
+from .decode import Cost, Decoded, Strategy, decode
 from .engines import open_engine
 from .events import batched
 from .manifest import TensorSpec
@@ -40,7 +41,7 @@ class Session:
         self.engine = open_engine(bundle, self.threads)
         self._outputs = [spec.name for spec in self.manifest.outputs]
         self._checks = [_InputCheck(spec) for spec in self.manifest.inputs]
-        self._names = {spec.name for spec in self.manifest.inputs}
+        self.names = {spec.name for spec in self.manifest.inputs}
         self._trains = getattr(self.engine, "trains", None)
         self._events = [spec for spec in self.manifest.inputs if spec.shape[:2] == ("batch", "steps")] if self._trains else []
 
@@ -63,11 +64,23 @@ class Session:
         found: dict[str, np.ndarray] = self._trains(checked)
         return {name: train[0] for name, train in found.items()} if single else found
 
+    def decode(
+        self, step: Session, strategy: Strategy = "greedy", *, width: int = 16, deadline: float | None = None,
+        cost: Cost | None = None, seed: int = 0, **inputs: np.ndarray,
+    ) -> Decoded:  # fmt: skip
+        """One sequence of choices: this bundle encodes the inputs of one problem once, `step` scores each next choice.
+
+        strategy: greedy; sample, rounds of `width` draws; beam, beams up to `width`. deadline: seconds to go on searching for; greedy decoding is
+        always completed. cost: what choices (rows, nodes) cost, (rows,); by default the likeliest is best. `runtime.decode` says what a step is.
+        Raises InputError where the two do not fit together.
+        """
+        return decode(self, step, inputs, strategy, width, deadline, cost, seed)
+
     def _checked(self, args: tuple[np.ndarray, ...], inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], bool]:
         """Inputs that keep the manifest's contract, and whether a batch axis had to be added."""
         if args:
             inputs = self._named(args, inputs)
-        if inputs.keys() != self._names:
+        if inputs.keys() != self.names:
             raise InputError(self._wrong_names(inputs))
         single = False
         for spec in self._events:
@@ -84,7 +97,7 @@ class Session:
         return {**dict(zip(names, args, strict=False)), **inputs}
 
     def _wrong_names(self, inputs: Mapping[str, Any]) -> str:
-        missing, unknown = sorted(self._names - inputs.keys()), sorted(inputs.keys() - self._names)
+        missing, unknown = sorted(self.names - inputs.keys()), sorted(inputs.keys() - self.names)
         parts = [f"{word} {', '.join(names)}" for word, names in (("missing", missing), ("unknown", unknown)) if names]
         return f"wrong inputs ({'; '.join(parts)}): the bundle takes {', '.join(check.name for check in self._checks)}."
 
