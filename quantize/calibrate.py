@@ -209,8 +209,15 @@ def _calibrate(module: nn.Module, recipe: Recipe, batches: Batches) -> None:
                 batches.feed(gptq.model)
                 gptq.update()
     if recipe.bias_correction:
-        with bias_correction_mode(module):
+        correction = bias_correction_mode(module)
+        correction.bias_correction.channel_dim = _channels  # Brevitas' own takes a linear layer's second axis if there are more than three
+        with correction:
             batches.feed(module)
+
+
+def _channels(output: torch.Tensor, layer: nn.Module) -> int:
+    """The axis of an output that its bias is added to."""
+    return output.dim() - 1 if isinstance(layer, nn.Linear) else 1
 
 
 def _equalise(module: nn.Module, alpha: float, batches: Batches) -> None:

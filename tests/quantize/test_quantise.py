@@ -117,6 +117,18 @@ def test_a_bias_that_correction_adds_reaches_the_graph(network):
     np.testing.assert_allclose(actual.mean(0), network.run(samples.inputs)[0].mean(0), atol=5e-3)
 
 
+def test_a_bias_is_corrected_by_channel_whatever_axes_lie_before():
+    torch.manual_seed(0)
+    module, rows = Network(), normal(32, 16, seed=1)
+    found = []
+    for x in (rows, rows.reshape(2, 2, 8, 16)):
+        spec = TensorSpec(name="x", shape=(2, *x.shape[1:]), dtype="float32")
+        program = trace(Reference("network", lambda: module, (spec,), ("y",), "a test", "regression"), {"x": x[:2]})
+        found.append(quantise(program, Recipe(), Samples({"x": x})).layers)
+    for path, layer in found[0].items():
+        np.testing.assert_allclose(found[1][path].bias, layer.bias, atol=1e-5)
+
+
 def test_a_raised_layer_stays_float_and_carries_its_reason(network, calibration):
     recipe = Recipe().raised("second", "fp32", "costs too much")
     quantised = quantise(network, recipe, calibration)
