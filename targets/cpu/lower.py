@@ -7,6 +7,7 @@ from onnx_ir.passes import common
 from onnxscript import rewriter
 
 from ...devices import Device
+from ..attention_as_matmul import AttentionAsMatMul
 from ..graphs import tidy
 from ..opset import LowerOpset
 from .passes.integer_convolution import IntegerConvolution
@@ -30,6 +31,7 @@ def lower(graph: ir.Model, device: Device) -> ir.Model:
         IntegerConvolution(device.isa),
         IntegerOrder(),
         MultiHeadAttention(),
+        AttentionAsMatMul(),
         SoftplusFromExp(),
         clean,
         *tidy(),

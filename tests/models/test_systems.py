@@ -77,9 +77,10 @@ def test_an_unknown_system_names_its_neighbours():
     assert list(systems()) == sorted(systems())
 
 
-def test_neighbourhood_attention_is_softmax_attention_over_each_window():
+@pytest.mark.parametrize("tokens", [12, 192, 134])
+def test_neighbourhood_attention_is_softmax_attention_over_each_window(tokens):
     torch.manual_seed(0)
-    tokens, window, heads = 12, 5, 2
+    window, heads = 5, 2
     layer = ecg_nat.NeighbourhoodAttention(8, heads, tokens, window).eval()
     torch.nn.init.normal_(layer.bias)
     x = torch.randn(3, tokens, 8)

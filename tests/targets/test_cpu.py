@@ -205,3 +205,17 @@ def test_softplus_is_vectorised_and_right_from_far_below_to_far_above_zero(cpu):
     assert not [node for node in lowered.graph if node.op_type == "Softplus"]
     expected = np.logaddexp(0, x.astype(np.float64))
     np.testing.assert_allclose(host_session(lowered).run(None, {"input": x})[0], expected, rtol=1e-6, atol=2e-7)
+
+
+def test_attention_over_a_cache_of_keys_turns_no_cached_key(cpu):
+    class Step(nn.Module):
+        def forward(self, x, keys, values):
+            return nn.functional.scaled_dot_product_attention(x, torch.cat([keys, x], 2), torch.cat([values, x], 2))
+
+    example = {"x": normal(2, 3, 1, 8), "keys": normal(2, 3, 20, 8, seed=1), "values": normal(2, 3, 20, 8, seed=2)}
+    specs = tuple(TensorSpec(name=name, shape=("batch", *array.shape[1:]), dtype="float32") for name, array in example.items())
+    program = trace(Reference("test", Step, specs, ("y",), "a test"), example)
+    lowered = cpu.lower(to_graph(program), device("avx2"))
+    assert Counter(node.op_type for node in lowered.graph)["MultiHeadAttention"] == 0
+    assert [list(node.attributes["perm"].as_ints()) for node in lowered.graph if node.op_type == "Transpose"] == [[0, 1, 3, 2]]
+    np.testing.assert_allclose(host_session(lowered).run(None, example)[0], program.run(example)[0], rtol=1e-4, atol=1e-5)

@@ -20,7 +20,8 @@ class MultiHeadAttention(ir.passes.InPlacePass):
     1. Transposes and reshapes that split the heads are put in reverse around the new operator; clean-up cancels them.
     2. A mask becomes `attention_bias` of four axes, booleans as 0 and -1e9; FullAttentionMask has expanded it before.
     3. is_causal becomes `unidirectional`.
-    Left alone: grouped key/value heads, a soft cap, past keys, and logits as a second output.
+    Left alone: grouped key/value heads, a soft cap, past keys, logits as a second output, and keys that come as heads, from a cache or gathered by
+    block: nothing would cancel the transposes put around them.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -63,9 +64,27 @@ def _convertible(node: ir.Node) -> bool:
     static = all(isinstance(t.shape[axis], int) for t in tensors for axis in (1, 3))  # type: ignore[index,union-attr]
     if not static or len({int(t.shape[1]) for t in tensors}) != 1:  # type: ignore[index,union-attr,arg-type]
         return False
+    if _come_as_heads(node.inputs[1]):
+        return False
     mask = node.inputs[3] if len(node.inputs) > 3 else None
     soft_cap = "softcap" in node.attributes and node.attributes["softcap"].as_float() != 0
     return not soft_cap and (mask is None or mask.shape is not None)
+
+
+def _come_as_heads(keys: ir.Value | None) -> bool:
+    """Whether keys are an input, concatenated or gathered, rather than split from a projection."""
+    while keys is not None:
+        node = keys.producer()
+        if node is None or node.op_type == "Concat":
+            return True
+        if node.op_type == "Gather":
+            index = node.inputs[1]
+            if index is None or index.shape is None or len(index.shape) > 0:
+                return True
+        elif node.op_type not in ("Reshape", "Squeeze", "Slice", "Identity"):
+            return False
+        keys = node.inputs[0]
+    return False
 
 
 def _merge_heads(graph: ir.Graph, new: list[ir.Node], node: ir.Node, tensor: ir.Value, name: str) -> ir.Value:
