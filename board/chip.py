@@ -14,14 +14,15 @@ from .core import Core, Device
 from .heap import Heap
 from .memory import SharedMemory
 from .packets import Packet
-from .router import Router
+from .router import Router, Table
 from .system import SystemController
 
 CORES = 18
 VCPU, VCPU_SIZE = 0xE5007000, 128
 VARIABLES = 0xE5007F00
 USER_HEAP, SYSTEM_AREA, SDRAM_END = 0x60000000, 0x67800000, 0x68000000
-TAGS = SYSTEM_AREA  # 256 x 256 words: the tagged block of each application
+IMAGE = SYSTEM_AREA  # where the host writes an executable or a routing table before it is started or loaded
+TAGS = SYSTEM_AREA + 0x40000  # 256 x 256 words: the tagged block of each application
 APPLICATIONS, APPLICATION_SIZE = TAGS + 0x40000, 8
 ROUTER_COPY = APPLICATIONS + 256 * APPLICATION_SIZE
 CORE_BUFFERS, CORE_BUFFER_SIZE = ROUTER_COPY + 1025 * 16, 0x8000
@@ -68,6 +69,28 @@ class Chip:
         """The address of a core's block of 128 bytes in system RAM, or of a field in it."""
         return VCPU + VCPU_SIZE * processor + offset
 
+    def read(self, address: int, size: int) -> bytes:
+        """Memory or registers as the monitor sees them. Raises Fault where there is neither, as `write` does."""
+        device = self._device(address)
+        if device is None:
+            return self.memory.read(address, size)
+        words = [device[0].read(device[1] + offset) for offset in range(0, size, 4)]
+        return struct.pack(f"<{len(words)}I", *words)[:size]
+
+    def write(self, address: int, data: bytes) -> None:
+        device = self._device(address)
+        if device is None:
+            self.memory.write(address, data)
+        else:
+            for offset in range(0, len(data), 4):
+                device[0].write(device[1] + offset, int.from_bytes(data[offset : offset + 4], "little"))
+
+    def _device(self, address: int) -> tuple[Device, int] | None:
+        for base, pages, device in self.shared:
+            if base <= address < base + 0x1000 * pages:
+                return device, address - base
+        return None
+
     def state(self, processor: int) -> int:
         return self.memory.byte(self.vcpu(processor, STATE))
 
@@ -86,6 +109,7 @@ class Chip:
             self.cores.pop(processor).stop()
             self.memory.write(self.vcpu(processor), bytes(VCPU_SIZE))
             self.memory.set_byte(self.vcpu(processor, STATE), IDLE)
+        self.table.free_application(application)
         for heap in (self.heap, self.system_heap):
             heap.free_application(application)
 
@@ -95,15 +119,19 @@ class Chip:
 
     def signal(self, signal: int, processors: list[int]) -> None:
         """Sends a signal to cores. Synchronisation sets or clears their flags; others go through the mailbox."""
+        self.set_flags(signal, processors)
+        for processor in processors:
+            if signal not in (SYNC_0, SYNC_1):
+                self._post(processor, SIGNAL, signal)
+            self._interrupt(processor)
+
+    def set_flags(self, signal: int, processors: list[int]) -> None:
+        """What a synchronisation signal does before any core is woken."""
         mask = sum(1 << processor for processor in processors)
         if signal == SYNC_0:
             self.system.flags &= ~mask
         elif signal == SYNC_1:
             self.system.flags |= mask
-        for processor in processors:
-            if signal not in (SYNC_0, SYNC_1):
-                self._post(processor, SIGNAL, signal)
-            self._interrupt(processor)
 
     def deliver(self, processor: int, message: bytes) -> bool:
         """Hands an SDP message (from its flags on) to a core's mailbox; False where the core takes none."""
@@ -153,6 +181,7 @@ class Chip:
     def _lay_out(self) -> None:
         """System variables, heaps and message buffers as the monitor leaves them after boot."""
         put = self.memory.set_word
+        self.table = Table(self.router, self.memory, ROUTER_COPY)
         self.heap = Heap.create(self.memory, USER_HEAP, SYSTEM_AREA, TAGS)
         self.system_heap = Heap.create(self.memory, SYSTEM_HEAP, SDRAM_END, TAGS)
         Heap.create(self.memory, SYSTEM_RAM_HEAP, SYSTEM_RAM_HEAP_END, TAGS)

@@ -15,7 +15,7 @@ from ..errors import MissingError
 from .aplx import Image
 from .dma import DmaController
 from .faults import Fault, UnknownRegister
-from .interrupts import SYSTEM, InterruptController
+from .interrupts import SYSTEM, TIMER_1, InterruptController
 from .memory import SharedMemory
 from .packets import CommunicationsController, Packet
 from .timers import Timers
@@ -108,6 +108,10 @@ class Core:
             else:
                 return
             self._run_on()
+
+    def listens(self) -> bool:
+        """Whether timer 1 would interrupt this core."""
+        return bool(self.interrupts.enabled >> TIMER_1 & 1)
 
     def read(self, address: int, size: int) -> bytes:
         """Memory as this core sees it. Raises Fault where there is none, as `write` does."""

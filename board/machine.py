@@ -12,6 +12,9 @@ from .chip import CORES, Chip
 from .core import Core
 from .packets import Packet
 from .router import LINKS, STEP
+from .timers import ENABLE
+
+SHORTEST = 20_000  # cycles: faster timers are monitors that poll; they tick once a step and make no step of their own
 
 
 class Machine:
@@ -22,10 +25,16 @@ class Machine:
         self.lost: Counter[int] = Counter()
         self._moving: deque[tuple[Chip, Packet, int | None]] = deque()
         self.chips = {place: Chip(place, self._sent, self._told) for place in sorted(set(places))}
+        for place, chip in self.chips.items():
+            chip.router.hops = {other: hop(place, other) for other in self.chips}
 
     def cores(self) -> list[Core]:
         """Every core that runs."""
         return [core for chip in self.chips.values() for core in chip.cores.values() if core.running]
+
+    def timed(self) -> bool:
+        """Whether any core's timer 1 runs with a simulation's period, and asks to be heard."""
+        return any(core.timers.first.load >= SHORTEST and core.timers.first.control & ENABLE and core.listens() for core in self.cores())
 
     def step(self) -> None:
         """One tick of every core's timer 1, and all its consequences."""
@@ -74,3 +83,9 @@ class Machine:
 
     def _told(self, chip: Chip, message: bytes) -> None:
         self.messages.append((chip, message))
+
+
+def hop(here: tuple[int, int], there: tuple[int, int]) -> int:
+    """The link that leads from one chip towards another, 7 where they are the same."""
+    across, up = (there[0] > here[0]) - (there[0] < here[0]), (there[1] > here[1]) - (there[1] < here[1])
+    return 7 if here == there else STEP.index((across, up) if across == up else (across, 0) if across else (0, up))

@@ -9,9 +9,12 @@ masks 0xc000, point-to-point table 0x10000.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .faults import UnknownRegister
+from .memory import SharedMemory
 
 LINKS, ENTRIES = 6, 1024
 STEP = ((1, 0), (1, 1), (0, 1), (-1, 0), (-1, -1), (0, -1))  # where each link leads
@@ -30,6 +33,7 @@ class Router:
     def __init__(self) -> None:
         self.entries: dict[int, Entry] = {}
         self.fixed_route = 0
+        self.hops: dict[tuple[int, int], int] = {}  # by chip, the link that leads there; 7 is this chip itself
         self._registers: dict[int, int] = {}
         self._cache: dict[int, int | None] = {}
 
@@ -55,7 +59,14 @@ class Router:
         for base, (field, unused) in tables.items():
             if base <= offset < base + 4 * ENTRIES:
                 return getattr(self.entries.get((offset - base) >> 2), field, unused)
+        if 0x10000 <= offset < 0x18000:
+            return self._point_to_point((offset - 0x10000) * 2)
         return self._registers.get(self._known(offset, None), 0)
+
+    def _point_to_point(self, first: int) -> int:
+        """Eight entries of three bits from chip `first` (256 x + y) on: 7 this chip, 6 none, else the link towards it."""
+        places = [(chip >> 8, chip & 255) for chip in range(first, first + 8)]
+        return sum(self.hops.get(place, 6) << 3 * index for index, place in enumerate(places))
 
     def write(self, offset: int, value: int) -> None:
         if offset == 0x84:
@@ -73,3 +84,56 @@ class Router:
         if offset < 0x90 or 0x200 <= offset < 0x240 or 0x300 <= offset < 0x340 or offset in (0xF00, 0xF04) or 0x10000 <= offset < 0x18000:
             return offset
         raise UnknownRegister("router", offset, value)
+
+
+class Table:
+    """Which entries of a router belong to which application, and their copy in memory, which the host reads: 16 bytes an entry.
+
+    A copy holds two half words (unused here), then route, key and mask. Entry 0 is the monitor's.
+    """
+
+    def __init__(self, router: Router, memory: SharedMemory, copy: int) -> None:
+        self.router, self._memory, self._copy = router, memory, copy
+        self._owners: dict[int, int] = {}
+        for index in range(ENTRIES):
+            self._note(index, None, 0)
+
+    def allocate(self, count: int, application: int) -> int:
+        """The first of `count` free entries in a row, 0 where there are not as many."""
+        run = 0
+        for index in range(1, ENTRIES):
+            run = 0 if index in self._owners else run + 1
+            if count and run == count:
+                first = index - count + 1
+                self._owners.update(dict.fromkeys(range(first, first + count), application))
+                return first
+        return 0
+
+    def load(self, data: bytes, count: int, first: int, application: int) -> None:
+        """Puts `count` entries in place, from 16 bytes each: index, unused, route, key, mask."""
+        for number in range(count):
+            _, route, key, mask = struct.unpack_from("<4I", data, 16 * number)
+            self.router.set_entry(first + number, Entry(key, mask, route & 0x00FFFFFF))
+            self._note(first + number, Entry(key, mask, route), application)
+
+    def free_application(self, application: int) -> None:
+        self.clear([index for index, owner in self._owners.items() if owner == application])
+
+    def clear(self, indices: Iterable[int]) -> None:
+        """Frees entries."""
+        for index in list(indices):
+            self._owners.pop(index, None)
+            self.router.set_entry(index, None)
+            self._note(index, None, 0)
+
+    def largest(self) -> int:
+        """How many entries in a row are free."""
+        run = most = 0
+        for index in range(1, ENTRIES):
+            run = 0 if index in self._owners else run + 1
+            most = max(most, run)
+        return most
+
+    def _note(self, index: int, entry: Entry | None, application: int) -> None:
+        kept = entry or Entry(UNUSED_KEY, UNUSED_MASK, UNUSED_ROUTE)
+        self._memory.write(self._copy + 16 * index, struct.pack("<HHIII", 0, application, kept.route, kept.key, kept.mask))

@@ -1,0 +1,129 @@
+"""The board's Ethernet side: SDP over UDP on port 17893, as SpiNNTools expects it from a board at an IP address.
+
+A datagram: two bytes of padding, then the SDP header (flags, tag, destination port and core, source port and core, destination and source chip)
+and, for commands, number, sequence and three arguments. Commands for core 0, or for a core without an application, are the monitor's; the others go to the core's own code.
+
+Time: while an application runs, the machine is stepped as fast as it goes, and the host is listened to between steps.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import struct
+import time
+
+from ..errors import InputError
+from .chip import Chip
+from .faults import Fault
+from .machine import Machine
+from .monitor import NO_CORE, Monitor, Request, board_places
+
+LOG = logging.getLogger(__name__)
+PORT, ETHERNET = 17893, 0xFF
+TRANSIENT = range(8, 200)  # tags that carry answers back to whoever asked
+HEADER = struct.Struct("<BBBBBBBB")
+
+
+class Server:
+    """A version 5 board at `host`."""
+
+    def __init__(self, host: str = "127.0.0.1", places: list[tuple[int, int]] | None = None) -> None:
+        self.machine = Machine(places or board_places())
+        self.monitor = Monitor(self.machine, tuple(int(part) for part in host.split(".")))
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        try:
+            self.socket.bind((host, PORT))
+        except OSError as error:
+            self.socket.close()
+            raise InputError(f"port {PORT} of {host} cannot be opened ({error.strerror}): is another board running there?") from None
+        self.steps, self.busy = 0, 0.0
+        self._transient: dict[int, tuple[str, int]] = {}
+        self._next = 0
+
+    def serve(self, seconds: float | None = None) -> None:
+        """Answers until interrupted, or for some seconds."""
+        end = None if seconds is None else time.monotonic() + seconds
+        while end is None or time.monotonic() < end:
+            running = self.machine.timed()
+            ready, _, _ = select.select([self.socket], [], [], 0 if running else 0.2)
+            while ready:
+                data, sender = self.socket.recvfrom(2048)
+                self._guarded(lambda data=data, sender=sender: self.receive(data, sender))  # type: ignore[misc]
+                ready, _, _ = select.select([self.socket], [], [], 0)
+            if running:
+                started = time.perf_counter()
+                self._guarded(self.machine.step)
+                self.steps, self.busy = self.steps + 1, self.busy + time.perf_counter() - started
+                self._forward()
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def _guarded(self, action: object) -> None:
+        """A core's fault ends that core, as a run-time error would on a board, and is logged."""
+        assert callable(action)
+        try:
+            action()
+            self.machine.settle()
+        except Fault as error:
+            LOG.error("%s", error)
+        self._forward()
+
+    def receive(self, data: bytes, sender: tuple[str, int]) -> None:
+        """One datagram of the host."""
+        if len(data) < 2 + HEADER.size:
+            LOG.error("a datagram of %d bytes from %s:%d is no SDP message", len(data), *sender)
+            return
+        flags, tag, to, source, y, x, source_y, source_x = HEADER.unpack_from(data, 2)
+        place = (0, 0) if (x, y) == (255, 255) else (x, y)
+        chip = self.machine.chips.get(place)
+        if chip is None:
+            LOG.error("a message for chip %d,%d, which this board does not have", x, y)
+            return
+        core = to & 31
+        if core and core in chip.cores and chip.cores[core].running:
+            tag = self._transient_tag(sender) if flags & 0x80 else tag
+            chip.deliver(core, HEADER.pack(flags, tag, to, source, place[1], place[0], source_y, source_x) + data[10:])
+            return
+        command, sequence, *arguments = struct.unpack_from("<HHIII", data[10:26].ljust(16, b"\0"))
+        if to >> 5:
+            LOG.error("core %s,%d runs nothing that takes a message on port %d", chip.name, core, to >> 5)
+            code, answer = NO_CORE, b""
+        else:
+            first, second, third = arguments
+            code, answer = self.monitor.answer(Request(chip, command, (first, second, third), data[26:], sender))
+        if flags & 0x80:
+            header = HEADER.pack(0x07, ETHERNET, source, to, source_y, source_x, place[1], place[0])
+            self.socket.sendto(bytes(2) + header + struct.pack("<HH", code, sequence) + answer, sender)
+
+    def _transient_tag(self, sender: tuple[str, int]) -> int:
+        for tag, known in self._transient.items():
+            if known == sender:
+                return tag
+        tag = TRANSIENT[self._next % len(TRANSIENT)]
+        self._next += 1
+        self._transient[tag] = sender
+        return tag
+
+    def _forward(self) -> None:
+        """Sends on what cores have to say: to the host by tag, or to another core."""
+        while self.machine.messages:
+            chip, message = self.machine.messages.pop(0)
+            _, tag, to, _, y, x, _, _ = HEADER.unpack_from(message)
+            if to != ETHERNET:
+                self._to_core(chip, (x, y), to, message)
+            elif tag in self.monitor.tags:
+                address, port, strip = self.monitor.tags[tag]
+                self.socket.sendto(message[HEADER.size :] if strip else bytes(2) + message, (address, port))
+            elif tag in self._transient:
+                self.socket.sendto(bytes(2) + message, self._transient[tag])
+            else:
+                LOG.error("chip %s sent a message to tag %d, which is not set", chip.name, tag)
+
+    def _to_core(self, sender: Chip, place: tuple[int, int], to: int, message: bytes) -> None:
+        target = self.machine.chips.get(place)
+        if target is None or not target.deliver(to & 31, message):
+            LOG.error("chip %s sent a message to core %s,%d, where nothing runs", sender.name, place, to & 31)
