@@ -107,7 +107,7 @@ class Chip:
         """Ends an application: its cores, memory and routes are free again."""
         for processor in self.applied(application):
             self.cores.pop(processor).stop()
-            self.memory.write(self.vcpu(processor), bytes(VCPU_SIZE))
+            self.memory.write(self.vcpu(processor), bytes(USER))  # the user words outlive an application
             self.memory.set_byte(self.vcpu(processor, STATE), IDLE)
         self.table.free_application(application)
         for heap in (self.heap, self.system_heap):

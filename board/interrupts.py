@@ -52,7 +52,8 @@ class InterruptController:
         known = {0x00: self.irq, 0x04: self.fiq, 0x08: self.raw}
         if offset in known:
             return known[offset]()
-        plain = {0x0C: self.select, 0x10: self.enabled, 0x18: self.soft, 0x20: 0, 0x34: self.default}
+        # Disable and soft clear are for writing only; code that sets a bit field there reads them first, and nothing must come of it.
+        plain = {0x0C: self.select, 0x10: self.enabled, 0x14: 0, 0x18: self.soft, 0x1C: 0, 0x20: 0, 0x34: self.default}
         if offset in plain:
             return plain[offset]
         raise UnknownRegister("interrupt controller", offset)

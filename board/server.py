@@ -1,7 +1,8 @@
 """The board's Ethernet side: SDP over UDP on port 17893, as SpiNNTools expects it from a board at an IP address.
 
 A datagram: two bytes of padding, then the SDP header (flags, tag, destination port and core, source port and core, destination and source chip)
-and, for commands, number, sequence and three arguments. Commands for core 0, or for a core without an application, are the monitor's; the others go to the core's own code.
+and, for commands, number, sequence and three arguments. Commands for core 0, or for a core without an application, are the monitor's; the others
+go to the core's own code.
 
 Time: while an application runs, the machine is stepped as fast as it goes, and the host is listened to between steps.
 """

@@ -124,13 +124,10 @@ class Loaded:
 
     def _start(self, core: MappedCore) -> None:
         chip, number = self.chip(core), core.place[2]
-        start = chip.memory.word(chip.vcpu(number, USER))
         for binary, region in core.expanders:
-            chip.memory.set_word(chip.vcpu(number, USER), start)
             chip.memory.set_word(chip.vcpu(number, USER + 4), region)
             self._run(core, binary, EXPANDER, FINISHED)
             chip.stop(EXPANDER)
-        chip.memory.set_word(chip.vcpu(number, USER), start)
         self._run(core, core.binary, APPLICATION, READY)
 
     def _run(self, core: MappedCore, binary: str, application: int, expected: int) -> None:

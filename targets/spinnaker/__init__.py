@@ -70,7 +70,7 @@ class SpinnakerTarget:
             checks=(Check(name="budget", ok=True, detail=detail), Check(name="energy", ok=True, detail=energy_of(board, budget, activity))),
             left_to_device=(
                 *slower,
-                "packets that arrive late or are dropped, and exp() in its last bit: run device/run_on_board.py --board ADDRESS",
+                "packets that arrive late or are dropped: run device/run_on_board.py --board ADDRESS",
                 "latency and energy: only a board measures them",
             ),
         )
