@@ -181,7 +181,7 @@ class Chip:
     def _lay_out(self) -> None:
         """System variables, heaps and message buffers as the monitor leaves them after boot."""
         put = self.memory.set_word
-        self.table = Table(self.router, self.memory, ROUTER_COPY)
+        self.table = Table(self.router, self.memory, ROUTER_COPY, VARIABLES + 0xE0)
         self.heap = Heap.create(self.memory, USER_HEAP, SYSTEM_AREA, TAGS)
         self.system_heap = Heap.create(self.memory, SYSTEM_HEAP, SDRAM_END, TAGS)
         Heap.create(self.memory, SYSTEM_RAM_HEAP, SYSTEM_RAM_HEAP_END, TAGS)
@@ -204,7 +204,7 @@ class Chip:
             0xD0: SYSTEM_HEAP,
             0xD4: ROUTER_COPY,
             0xDC: TAGS,
-            0xE0: 1,
+            0xE0: 1,  # the table's first free block
             0xE4: APPLICATIONS,
             0xE8: MESSAGES,
             0xFC: 0x00040000,

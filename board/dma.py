@@ -22,7 +22,7 @@ class DmaController:
 
     def __init__(self, processor: int, copy: Callable[[int, int, int], None]) -> None:
         self._processor, self._copy = processor, copy
-        self.system = self.local = self.enabled = self.done = self.timeout = self.statistics = 0
+        self.system = self.local = self.description = self.enabled = self.done = self.timeout = self.statistics = 0
 
     def lines(self) -> int:
         return int(self.done > 0 and bool(self.enabled & ENABLE_DONE)) << DMA_DONE
@@ -30,7 +30,7 @@ class DmaController:
     def read(self, offset: int) -> int:
         if offset == 0x14:
             return self._processor << 24 | (DONE if self.done else 0)
-        plain = {0x04: self.system, 0x08: self.local, 0x18: self.enabled, 0x24: self.timeout, 0x28: self.statistics}
+        plain = {0x04: self.system, 0x08: self.local, 0x0C: self.description, 0x10: 0, 0x18: self.enabled, 0x24: self.timeout, 0x28: self.statistics}
         if offset in plain:
             return plain[offset]
         if 0x40 <= offset < 0x60:
@@ -43,6 +43,7 @@ class DmaController:
         elif offset == 0x08:
             self.local = value
         elif offset == 0x0C:
+            self.description = value
             source, destination = (self.local, self.system) if value & TO_SYSTEM else (self.system, self.local)
             self._copy(source, destination, value & LENGTH)
             self.done += 1

@@ -15,7 +15,7 @@ from .aplx import read_aplx
 from .chip import APPLICATION, CORES, IMAGE, STATE, SYNC_0, SYNC_1, Chip
 from .faults import Fault
 from .machine import Machine
-from .router import ENTRIES, LINKS, STEP
+from .router import LINKS, STEP
 
 LOG = logging.getLogger(__name__)
 OK, BAD_SUM, BAD_COMMAND, BAD_ARGUMENT, NO_CORE = 0x80, 0x82, 0x83, 0x84, 0x88
@@ -206,13 +206,13 @@ class Monitor:
 
     def _route(self, request: Request) -> bytes:
         first, second, third = request.arguments
-        operation, application, count, chip = first & 255, first >> 8 & 255, first >> 16, request.chip
+        operation, count, chip = first & 255, first >> 16, request.chip
         if operation == 0:
-            chip.table.clear(range(1, ENTRIES))
+            chip.table.reset()
         elif operation == 1:
             chip.table.clear(range(second, second + count))
         elif operation == 2:
-            chip.table.load(chip.memory.read(second, 16 * count), count, third, application)
+            chip.table.load(chip.memory.read(second, 16 * count), count, third)
         elif operation == 3 and second >> 31:
             return struct.pack("<I", chip.router.fixed_route)
         elif operation == 3:

@@ -19,7 +19,7 @@ from .memory import SharedMemory
 LINKS, ENTRIES = 6, 1024
 STEP = ((1, 0), (1, 1), (0, 1), (-1, 0), (-1, -1), (0, -1))  # where each link leads
 UNUSED_KEY, UNUSED_MASK, UNUSED_ROUTE = 0xFFFFFFFF, 0x00000000, 0xFF000000
-WORD = 0xFFFFFFFF
+TAKEN = 0x8000  # marks a block of entries that an application holds
 
 
 @dataclass(frozen=True)
@@ -87,53 +87,103 @@ class Router:
 
 
 class Table:
-    """Which entries of a router belong to which application, and their copy in memory, which the host reads: 16 bytes an entry.
+    """The monitor's account of the router's entries, in shared memory, so that the host's allocations and the binaries' (`rtr_alloc`) share one free list.
 
-    A copy holds two half words (unused here), then route, key and mask. Entry 0 is the monitor's.
+    16 bytes an entry: next block, next free block (or 0x8000 and the application where it is taken), then route, key and mask. Entry 0 is never given out.
+    `head` is where the index of the first free block lies.
     """
 
-    def __init__(self, router: Router, memory: SharedMemory, copy: int) -> None:
-        self.router, self._memory, self._copy = router, memory, copy
-        self._owners: dict[int, int] = {}
+    def __init__(self, router: Router, memory: SharedMemory, copy: int, head: int) -> None:
+        self.router, self._memory, self._copy, self._head = router, memory, copy, head
+        self.reset()
+
+    def reset(self) -> None:
+        """Frees every entry."""
         for index in range(ENTRIES):
-            self._note(index, None, 0)
+            self._set(index, None)
+        self._put(1, ENTRIES, 0)
+        self._set_first(1)
 
     def allocate(self, count: int, application: int) -> int:
         """The first of `count` free entries in a row, 0 where there are not as many."""
-        run = 0
-        for index in range(1, ENTRIES):
-            run = 0 if index in self._owners else run + 1
-            if count and run == count:
-                first = index - count + 1
-                self._owners.update(dict.fromkeys(range(first, first + count), application))
-                return first
+        before, block = 0, self._first()
+        while block and count:
+            following, free = self._links(block)
+            if block + count <= following:
+                if block + count < following:
+                    self._put(block + count, following, free)
+                    following, free = block + count, block + count
+                self._chain(before, free)
+                self._put(block, following, TAKEN + application)
+                return block
+            before, block = block, free
         return 0
 
-    def load(self, data: bytes, count: int, first: int, application: int) -> None:
-        """Puts `count` entries in place, from 16 bytes each: index, unused, route, key, mask."""
+    def load(self, data: bytes, count: int, first: int) -> None:
+        """Puts `count` entries in place, from 16 bytes each: index, route, key, mask."""
         for number in range(count):
             _, route, key, mask = struct.unpack_from("<4I", data, 16 * number)
-            self.router.set_entry(first + number, Entry(key, mask, route & 0x00FFFFFF))
-            self._note(first + number, Entry(key, mask, route), application)
+            self._set(first + number, Entry(key, mask, route & 0x00FFFFFF))
 
     def free_application(self, application: int) -> None:
-        self.clear([index for index, owner in self._owners.items() if owner == application])
+        block, taken = 1, []
+        while block < ENTRIES:
+            following, mark = self._links(block)
+            if mark == TAKEN + application:
+                taken.append(block)
+            block = following
+        for block in taken:
+            self.free(block)
+
+    def free(self, block: int) -> None:
+        """Gives a block back and merges it with its free neighbours."""
+        following, _ = self._links(block)
+        self.clear(range(block, following))
+        before, after = 0, self._first()
+        while after and after < block:
+            before, after = after, self._links(after)[1]
+        if following == after:
+            following, after = self._links(after)
+        self._put(block, following, after)
+        if before and self._links(before)[0] == block:
+            self._put(before, following, after)
+        else:
+            self._chain(before, block)
 
     def clear(self, indices: Iterable[int]) -> None:
-        """Frees entries."""
-        for index in list(indices):
-            self._owners.pop(index, None)
-            self.router.set_entry(index, None)
-            self._note(index, None, 0)
+        """Empties entries; whose they are stays as it was."""
+        for index in indices:
+            self._set(index, None)
 
     def largest(self) -> int:
         """How many entries in a row are free."""
-        run = most = 0
-        for index in range(1, ENTRIES):
-            run = 0 if index in self._owners else run + 1
-            most = max(most, run)
+        most, block = 0, self._first()
+        while block:
+            following, free = self._links(block)
+            most, block = max(most, following - block), free
         return most
 
-    def _note(self, index: int, entry: Entry | None, application: int) -> None:
+    def _set(self, index: int, entry: Entry | None) -> None:
+        self.router.set_entry(index, entry)
         kept = entry or Entry(UNUSED_KEY, UNUSED_MASK, UNUSED_ROUTE)
-        self._memory.write(self._copy + 16 * index, struct.pack("<HHIII", 0, application, kept.route, kept.key, kept.mask))
+        self._memory.write(self._copy + 16 * index + 4, struct.pack("<III", kept.route, kept.key, kept.mask))
+
+    def _links(self, index: int) -> tuple[int, int]:
+        following, free = struct.unpack("<HH", self._memory.read(self._copy + 16 * index, 4))
+        return following, free
+
+    def _put(self, index: int, following: int, free: int) -> None:
+        self._memory.write(self._copy + 16 * index, struct.pack("<HH", following, free))
+
+    def _chain(self, before: int, block: int) -> None:
+        """Makes `block` the free block behind `before`, 0 being the head."""
+        if before:
+            self._put(before, self._links(before)[0], block)
+        else:
+            self._set_first(block)
+
+    def _first(self) -> int:
+        return int.from_bytes(self._memory.read(self._head, 2), "little")
+
+    def _set_first(self, block: int) -> None:
+        self._memory.write(self._head, block.to_bytes(2, "little"))
