@@ -28,7 +28,9 @@ bundle_argument = click.argument("bundle", type=click.Path())
 def on_host(function: Callable[..., None]) -> Callable[..., None]:
     """The options of commands that can run on a board."""
     clean = click.option("--clean", is_flag=True, help="With --host: remove everything from the board afterwards.")
-    return click.option("--host", metavar="USER@BOARD", help="Run on a board over SSH, with your keys.")(clean(function))
+    return click.option("--host", metavar="USER@BOARD", help="Run on a board: over SSH with your keys, or over Ethernet on SpiNNaker.")(
+        clean(function)
+    )
 
 
 class _Group(click.Group):
@@ -216,6 +218,15 @@ def train(name: str, output: str | None, seed: int, epochs: int | None, json_: b
     with _progress() as say:
         result = train_system(name, output, seed, epochs, lambda text, done, total: say(f"epoch {done} of {total}, {text}"))
     _print(result, json_, lambda value, console: console.print(value))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address it answers at.")
+def board(host: str) -> None:
+    """Be a SpiNNaker board: run sPyNNaker's own binaries for whoever connects, until interrupted."""
+    from .board.server import run
+
+    run(host, lambda line: click.echo(line))
 
 
 @main.command()

@@ -87,10 +87,10 @@ class Router:
 
 
 class Table:
-    """The monitor's account of the router's entries, in shared memory, so that the host's allocations and the binaries' (`rtr_alloc`) share one free list.
+    """The monitor's account of the router's entries, in shared memory: the host's allocations and the binaries' (`rtr_alloc`) share one free list.
 
-    16 bytes an entry: next block, next free block (or 0x8000 and the application where it is taken), then route, key and mask. Entry 0 is never given out.
-    `head` is where the index of the first free block lies.
+    16 bytes an entry: next block, next free block (or 0x8000 and the application where it is taken), then route, key and mask. Entry 0 is never
+    given out. `head` is where the index of the first free block lies.
     """
 
     def __init__(self, router: Router, memory: SharedMemory, copy: int, head: int) -> None:

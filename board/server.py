@@ -14,6 +14,8 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Callable
+from importlib.metadata import metadata, version
 
 from ..errors import InputError
 from .chip import Chip
@@ -43,11 +45,12 @@ class Server:
         self.steps, self.busy = 0, 0.0
         self._transient: dict[int, tuple[str, int]] = {}
         self._next = 0
+        self._stopped = False
 
     def serve(self, seconds: float | None = None) -> None:
         """Answers until interrupted, or for some seconds."""
         end = None if seconds is None else time.monotonic() + seconds
-        while end is None or time.monotonic() < end:
+        while not self._stopped and (end is None or time.monotonic() < end):
             running = self.machine.timed()
             ready, _, _ = select.select([self.socket], [], [], 0 if running else 0.2)
             while ready:
@@ -59,6 +62,10 @@ class Server:
                 self._guarded(self.machine.step)
                 self.steps, self.busy = self.steps + 1, self.busy + time.perf_counter() - started
                 self._forward()
+
+    def stop(self) -> None:
+        """Ends `serve`, from another thread."""
+        self._stopped = True
 
     def close(self) -> None:
         self.socket.close()
@@ -128,3 +135,20 @@ class Server:
         target = self.machine.chips.get(place)
         if target is None or not target.deliver(to & 31, message):
             LOG.error("chip %s sent a message to core %s,%d, where nothing runs", sender.name, place, to & 31)
+
+
+def run(host: str, say: Callable[[str], None]) -> None:
+    """`edgeattn board`: serves until interrupted, and says where, by what binaries, and how fast it ran."""
+    logging.basicConfig(format="%(message)s")
+    server = Server(host)
+    say(f"SpiNNaker board of {len(server.machine.chips)} chips at {host}, port {PORT}; set machine_name = {host} and version = 5 in .spynnaker.cfg")
+    for name in ("sPyNNaker", "SpiNNFrontEndCommon"):
+        about = metadata(name)
+        say(f"binaries of {name} {version(name)}, {about['License-Expression' if 'License-Expression' in about else 'License']}")
+    try:
+        server.serve()
+    except KeyboardInterrupt:
+        if server.busy:
+            say(f"{server.steps} steps in {server.busy:.1f} s: {server.steps / 1000 / server.busy:.2f} of real time at steps of 1 ms")
+    finally:
+        server.close()

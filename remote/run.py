@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import InputError, MissingError
 from ..runtime.bundle import EVIDENCE, Bundle, add_evidence
 from .connection import FOLDER, SCRIPTS, Address, Board, Say, on_board
+from .spinnaker import SCRIPT, verify_on_spinnaker
 
 PACKAGE = Path(__file__).parents[1]
 RUNTIME = ("__init__.py", "__main__.py", "cli.py", "views.py", "errors.py", "devices.py", "devices.yaml", "runtime/*.py")
@@ -37,8 +38,11 @@ def bench_on(
 def _run(path: str | Path, host: str, command: str, options: list[str], clean: bool, say: Say) -> dict[str, Any]:
     address = Address.parse(host)
     bundle = Bundle.open(path)
+    if bundle.manifest.target == "spinnaker" and command != "verify":
+        raise InputError(f"{path} is for SpiNNaker, which has no SSH: only `verify --host` runs there.")
     if bundle.manifest.target == "spinnaker":
-        raise InputError(f"{path} is for SpiNNaker, which has no SSH: run its device/run_on_board.py --board ADDRESS.")
+        say(f"running {SCRIPT} on {address.host}")
+        return _kept(path, host, command, verify_on_spinnaker(bundle, address.host))
 
     async def work(board: Board) -> dict[str, Any]:
         version = await board.python()
@@ -54,10 +58,14 @@ def _run(path: str | Path, host: str, command: str, options: list[str], clean: b
             await board.remove()
         return result
 
-    result = on_board(address, work, say)
-    result["host"] = str(address)
+    return _kept(path, str(address), command, on_board(address, work, say))
+
+
+def _kept(path: str | Path, host: str, command: str, result: dict[str, Any]) -> dict[str, Any]:
+    """Notes the host and keeps the result in the bundle's evidence."""
+    result["host"] = host
     body = (json.dumps(result, indent=2, sort_keys=True) + "\n").encode()
-    add_evidence(path, f"{command}-{_plain(address.host)}.json", body)
+    add_evidence(path, f"{command}-{_plain(Address.parse(host).host)}.json", body)
     return result
 
 
