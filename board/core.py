@@ -89,9 +89,8 @@ class Core:
         self._machine = self._build()
         self._machine.reg_write(arm.UC_ARM_REG_CPSR, MASK_IRQ | MASK_FIQ | SUPERVISOR)
         self._machine.reg_write(arm.UC_ARM_REG_R0, application)
-        self._machine.reg_write(arm.UC_ARM_REG_PC, image.entry)
         self.running = True
-        self._run_on()
+        self._run(image.entry)
         self.wake()
 
     def stop(self) -> None:
@@ -107,7 +106,6 @@ class Core:
                 self._interrupt(IRQ_MODE, 0x18, MASK_IRQ)
             else:
                 return
-            self._run_on()
 
     def listens(self) -> bool:
         """Whether timer 1 would interrupt this core."""
@@ -140,18 +138,14 @@ class Core:
 
     def _interrupt(self, mode: int, vector: int, masks: int) -> None:
         """What the processor does on an interrupt: its state goes to the mode's own registers, and it goes on at the vector."""
-        machine = self._machine
-        state, place = machine.reg_read(arm.UC_ARM_REG_CPSR), machine.reg_read(arm.UC_ARM_REG_PC)
-        machine.reg_write(arm.UC_ARM_REG_CPSR, state & ~(MODE | THUMB) | mode | masks)
-        machine.reg_write(arm.UC_ARM_REG_SPSR, state)
-        machine.reg_write(arm.UC_ARM_REG_LR, place + 4)
-        machine.reg_write(arm.UC_ARM_REG_PC, vector)
+        state, place = self._machine.reg_read_batch((arm.UC_ARM_REG_CPSR, arm.UC_ARM_REG_PC))
+        within = state & ~(MODE | THUMB) | mode | masks  # written first: the registers that follow are that mode's
+        self._machine.reg_write_batch(((arm.UC_ARM_REG_CPSR, within), (arm.UC_ARM_REG_SPSR, state), (arm.UC_ARM_REG_LR, place + 4)))
+        self._run(vector)
 
-    def _run_on(self) -> None:
+    def _run(self, place: int) -> None:
+        """Runs ARM code from `place` until the core sleeps."""
         machine = self._machine
-        place = machine.reg_read(arm.UC_ARM_REG_PC)
-        if machine.reg_read(arm.UC_ARM_REG_CPSR) & THUMB:
-            place |= 1
         try:
             machine.emu_start(place, NOWHERE)
         except (unicorn.UcError, Fault) as error:

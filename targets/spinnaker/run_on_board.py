@@ -21,7 +21,8 @@ SYSTEM = ("ChipPowerMonitorMachineVertex", "ExtraMonitorSupportMachineVertex", "
 
 def configure(folder, board):
     """sPyNNaker insists on a settings file in the home folder; it gets one of its own, and the user's stays as it is."""
-    machine = f"machine_name = {board}\nversion = 5" if board else "version = 5\nvirtual_board = True"
+    # An emulated board may be slower than real time: sPyNNaker would give it up five seconds late.
+    machine = f"machine_name = {board}\nversion = 5\npost_simulation_overrun_before_error = 3600" if board else "version = 5\nvirtual_board = True"
     (Path(folder) / ".spynnaker.cfg").write_text(f"[Machine]\n{machine}\n")
     os.environ["HOME"], os.environ["XDG_CONFIG_HOME"] = folder, str(Path(folder) / ".config")
     os.chdir(folder)
