@@ -54,7 +54,11 @@ def _exists(node: ir.Node, opset: int) -> bool:
 
 
 def _droppable(node: ir.Node, name: str) -> bool:
-    """Reshape's allowzero says what a 0 in the shape means: without one it says nothing."""
+    """Reshape's allowzero says what a 0 in the shape means: without one it says nothing. Split without sizes makes equal parts anyway."""
+    if node.op_type == "Split" and name == "num_outputs":
+        axis = int(node.attributes["axis"].value) if "axis" in node.attributes else 0
+        size = node.inputs[0].shape[axis] if node.inputs[0] is not None and node.inputs[0].shape is not None else None
+        return isinstance(size, int) and size % int(node.attributes[name].value) == 0
     shape = node.inputs[1].const_value if node.op_type == "Reshape" and name == "allowzero" and node.inputs[1] is not None else None
     return shape is not None and not np.any(shape.numpy() == 0)
 
@@ -68,7 +72,8 @@ def _axes(node: ir.Node, opset: int) -> list[int] | None:
 
 def _at_default(node: ir.Node, name: str, schema: onnx.defs.OpSchema) -> bool:
     default = schema.attributes[name].default_value if name in schema.attributes else None
-    return default is not None and onnx.helper.get_attribute_value(default) == node.attributes[name].value
+    value = onnx.helper.get_attribute_value(default) if default is not None else None
+    return default is not None and (value.decode() if isinstance(value, bytes) else value) == node.attributes[name].value
 
 
 def _adapt(node: ir.Node, opset: int) -> None:

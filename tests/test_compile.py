@@ -240,7 +240,9 @@ def test_calibration_data_of_other_names_are_refused(ecg_weights, sentence_files
 def test_ctrl_c_leaves_nothing_behind(ecg_weights, tmp_path):
     command = [sys.executable, "-m", "edgeattn", "compile", str(ecg_weights), "--precision", "auto", "-o", str(tmp_path / "b.edge")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    time.sleep(4)
+    while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():  # earlier, Python itself is still starting
+        time.sleep(0.1)
+    time.sleep(2)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -149,7 +149,7 @@ CASES = {
     "trt.opset": [
         (graph("y = RotaryEmbedding(x, c, s)", "float[1,2,4,8] x, float[1,4,4] c, float[1,4,4] s", outputs="float[1,2,4,8] y"), ORIN, "node0"),
         (graph("y = Mish(x)"), XAVIER, "node0"),
-        (graph("y, n = Split<axis=1, num_outputs=2>(x)", outputs="float[2,4] y"), XAVIER, "node0"),
+        (graph("y, n, m = Split<axis=1, num_outputs=3>(x)", outputs="float[2,3] y"), XAVIER, "node0"),
     ],
     "trt.int4": [
         (graph("c = DequantizeLinear(w, s) y = MatMul(x, c)", "float[2,8] x, int4[8,8] w", SCALE), XAVIER, "node0"),
@@ -186,6 +186,12 @@ def repaired_cases():
     yield "normalisation", graph("y = LayerNormalization<epsilon=0.01>(x, w, b)", "float[2,8] x, float[8] w, float[8] b"), OLD
     yield "normalisation over two axes", graph("y = LayerNormalization<axis=-2>(x, w)", "float[2,8] x, float[2,8] w"), OLD
     yield "root mean square", graph("y = RMSNormalization<epsilon=0.01>(x, w)", "float[2,8] x, float[8] w"), ORIN
+    yield "equal parts", graph("a, b = Split<axis=1, num_outputs=2>(x) y = Concat<axis=1>(b, a)"), OLD
+    size = "int64[4] n = {1, 1, 4, 16}, int64[4] m = {1, 1, 2, 8}, int64[2] o = {2, 8}"
+    resized = (
+        'a = Reshape(x, m) b = Resize<mode="linear", keep_aspect_ratio_policy="stretch">(a,,,n) c = Resize<mode="linear">(b,,,m) y = Reshape(c, o)'
+    )
+    yield "another size", graph(resized, constants=size), OLD
     for start, end in ((0, 1), (1, 2), (-1, 2), (0, -1)):
         text = f"s = Shape<start={start}, end={end}>(x) n = ReduceProd<keepdims=0>(s) f = Cast<to=1>(n) y = Mul(x, f)"
         yield f"a shape from {start} to {end}", graph(text), OLD
