@@ -24,7 +24,7 @@ from .data.genome import sequences
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import weights_file
-from .training import Progress, fit, metric_of, outputs, tensors
+from .training import Progress, fit, metric_of, tensors
 
 LENGTH = 200
 HIDDEN = 0.15  # share of the positions hidden at the end of training
@@ -127,8 +127,7 @@ def train(seed: int = 0, epochs: int = 12, progress: Progress | None = None, net
     data, validation = _part(6000, 12)[0], _part(1000, 13)[0]
     masking = Masking(module, epochs * len(data) // 64) if module.pool is not None else None
     fit(module, data, validation, functional.cross_entropy, epochs, seed=seed, rate=3e-3, augment=masking, progress=progress)
-    held_out = evaluation()
-    return module, ACCURACY.compute([outputs(module, held_out)], held_out.truth)
+    return module, metric_of(REFERENCE, module)
 
 
 def measure() -> dict[str, float]:

@@ -23,7 +23,7 @@ from .data.reviews_with_negation import PADDING, VOCABULARY, reviews
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import weights_file
-from .training import Progress, fit, metric_of, outputs, tensors
+from .training import Progress, fit, metric_of, tensors
 
 LENGTH = 40
 
@@ -103,8 +103,7 @@ def train(seed: int = 0, epochs: int = 20, progress: Progress | None = None, net
     module = network if network is not None else BiLSTMAttention()
     data, validation = _part(4000, 22)[0], _part(1000, 23)[0]
     fit(module, data, validation, functional.cross_entropy, epochs, seed=seed, rate=5e-3, batch=64, progress=progress)
-    held_out = evaluation()
-    return module, ACCURACY.compute([outputs(module, held_out)], held_out.truth)
+    return module, metric_of(REFERENCE, module)
 
 
 def counted_words(data: Samples, held_out: Samples) -> float:

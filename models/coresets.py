@@ -23,7 +23,7 @@ from ..runtime.manifest import TensorSpec
 from .metrics import MEAN_SQUARED_ERROR
 from .reference import Reference, Samples
 from .registry import find, weights_file
-from .training import Progress, fit, outputs
+from .training import Progress, fit, metric_of, outputs
 
 SURVEY = 1024  # readings
 NOISE = 0.2  # standard deviations of the field
@@ -144,8 +144,7 @@ def train(seed: int = 0, epochs: int = 40, progress: Progress | None = None, net
     module = network if network is not None else FieldMemory()
     fit(Learner(module), readings(8192, 4, NOISE), readings(1024, 5), functional.mse_loss, epochs, seed=seed, rate=3e-3, batch=256, progress=progress)
     remember(module, balanced=network is None, seed=seed)
-    held_out = evaluation()
-    return module, MEAN_SQUARED_ERROR.compute([outputs(module, held_out)], held_out.truth)
+    return module, metric_of(REFERENCE, module)
 
 
 def errors(keys: np.ndarray, values: np.ndarray, queries: np.ndarray, reach: float, sizes: tuple[int, ...], draws: int = 5) -> np.ndarray:

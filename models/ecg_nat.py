@@ -26,7 +26,7 @@ from .layers import Block, SelfAttention, merge_heads, split_heads
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import weights_file
-from .training import Progress, fit, metric_of, outputs
+from .training import Progress, fit, metric_of
 
 WINDOW = 256  # samples: 0.71 s at 360 Hz
 SECTORS = 16
@@ -218,8 +218,7 @@ def train(seed: int = 0, epochs: int = 14, progress: Progress | None = None, net
     blank = Samples(data.inputs, data.inputs["x"]), Samples(validation.inputs, validation.inputs["x"])
     fit(Reconstruction(module), *blank, functional.mse_loss, max(1, epochs // 4), seed=seed, rate=2e-3, batch=128, progress=progress)
     fit(module, data, validation, functional.cross_entropy, epochs, seed=seed, rate=2e-3, batch=128, progress=progress)
-    held_out = evaluation()
-    return module, ACCURACY.compute([outputs(module, held_out)], held_out.truth)
+    return module, metric_of(REFERENCE, module)
 
 
 def measure() -> dict[str, float]:

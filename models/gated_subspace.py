@@ -27,7 +27,7 @@ from .layers import Block, SelfAttention, merge_heads, split_heads
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import weights_file
-from .training import Progress, fit, outputs, tensors
+from .training import Progress, fit, metric_of, outputs, tensors
 
 TOLERANCE = 0.05  # the paper's operating point
 
@@ -157,8 +157,7 @@ def train(seed: int = 0, epochs: int = 16, progress: Progress | None = None, net
     data, validation = nested_brackets(8192, seed + 100), nested_brackets(512, seed=3)
     fit(decoder, data, validation, token_loss, epochs, seed=seed, rate=3e-3, batch=128, progress=progress)
     module = decoder if network is not None else GatedSubspace().take(decoder, calibration()).eval()
-    held_out = evaluation()
-    return module, ACCURACY.compute([outputs(module, held_out)], held_out.truth)
+    return module, metric_of(REFERENCE, module)
 
 
 def token_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

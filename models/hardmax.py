@@ -23,7 +23,7 @@ from ..runtime.manifest import TensorSpec
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import find, weights_file
-from .training import Progress, fit, outputs, tensors
+from .training import Progress, fit, metric_of, outputs, tensors
 
 TOKENS, FEATURES = 24, 16
 NEUTRAL, VOCABULARY = 300, 400  # words without sentiment come first
@@ -190,8 +190,7 @@ def train(seed: int = 0, epochs: int = 12, progress: Progress | None = None, net
         batch=256,
         progress=progress,
     )
-    held_out = evaluation()
-    return module, ACCURACY.compute([outputs(module, held_out)], held_out.truth)
+    return module, metric_of(REFERENCE, module)
 
 
 REFERENCE = Reference(

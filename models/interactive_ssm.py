@@ -27,7 +27,7 @@ from .layers import Block, SelfAttention
 from .mamba import SelectiveParameters, selective_scan
 from .reference import Metric, Reference, Samples
 from .registry import weights_file
-from .training import Progress, fit, outputs
+from .training import Progress, fit, metric_of, outputs
 
 SIDE, FACTOR = 32, 4
 NOISE = 0.03  # m, of the depth sensor
@@ -169,8 +169,7 @@ def train(seed: int = 0, epochs: int = 12, progress: Progress | None = None, net
     torch.manual_seed(seed)
     module = network if network is not None else DepthUpsampler()
     fit(module, samples(1536, 30), samples(256, 40), functional.mse_loss, epochs, seed=seed, rate=5e-3, batch=32, progress=progress)
-    held_out = evaluation()
-    return module, RMSE.compute([outputs(module, held_out)], held_out.truth)
+    return module, metric_of(REFERENCE, module)
 
 
 def edge_rmse(predicted: np.ndarray, truth: np.ndarray) -> float:

@@ -27,7 +27,7 @@ from .metrics import MEAN_SQUARED_ERROR
 from .operations import operations
 from .reference import Reference, Samples
 from .registry import weights_file
-from .training import Progress, fit, metric_of, outputs
+from .training import Progress, fit, metric_of
 
 LENGTH, HORIZON, VARIABLES = 64, 16, 9
 
@@ -128,8 +128,7 @@ def train(seed: int = 0, epochs: int = 40, progress: Progress | None = None, net
     torch.manual_seed(seed)
     module = network if network is not None else Ister()
     fit(module, forecasts(0.0, 0.6, 2), forecasts(0.6, 0.75, 2), functional.mse_loss, epochs, seed=seed, rate=1e-3, progress=progress)
-    held_out = evaluation()
-    return module, MEAN_SQUARED_ERROR.compute([outputs(module, held_out)], held_out.truth)
+    return module, metric_of(REFERENCE, module)
 
 
 def measure() -> dict[str, float]:

@@ -27,7 +27,7 @@ from .metrics import ACCURACY
 from .operations import operations
 from .reference import Reference, Samples
 from .registry import weights_file
-from .training import Progress, fit, metric_of, outputs
+from .training import Progress, fit, metric_of
 
 SHIFTS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
 
@@ -126,8 +126,7 @@ def train(seed: int = 0, epochs: int = 35, progress: Progress | None = None, net
     torch.manual_seed(seed)
     module = network if network is not None else PixelViT()
     fit(module, digits("train"), digits("validation"), functional.cross_entropy, epochs, seed=seed, rate=2e-3, progress=progress)
-    held_out = evaluation()
-    return module, ACCURACY.compute([outputs(module, held_out)], held_out.truth)
+    return module, metric_of(REFERENCE, module)
 
 
 def measure() -> dict[str, float]:
