@@ -85,6 +85,7 @@ def main() -> None:
 )
 @click.option("--bank", type=click.IntRange(min=1), metavar="TOKENS", help="Compress constant keys and values to so many tokens.")
 @click.option("--engine", help="On a CPU: onnxruntime or openvino [default: onnxruntime; with --precision auto the faster].")
+@click.option("--subspace", type=float, metavar="SHARE", help="Reduce linear layers to the directions that hold this share of their inputs: 0.999.")
 @click.option("--trust", is_flag=True, help="Unpickle code from the checkpoint: only for files you made.")
 @click.option("--allow-uncalibrated", is_flag=True, help="Quantise on generated inputs.")
 @click.option("--force", is_flag=True, help="Write the bundle even if it misses its accuracy gate, marked as failing.")

@@ -46,6 +46,7 @@ def compile(  # the public name: edgeattn.compile
     profiles: Mapping[str, Profile] | None = None,
     engine: str | None = None,
     bank: int | None = None,
+    subspace: float | None = None,
     trust: bool = False,
     allow_uncalibrated: bool = False,
     force: bool = False,
@@ -62,6 +63,7 @@ def compile(  # the public name: edgeattn.compile
     profiles: by input, the shapes that a Jetson's engine is built for (their varying axes become dynamic);
     engine: onnxruntime or openvino, on a CPU; None: onnxruntime, and with precision auto the faster one of those installed.
     bank: constant keys and values that attention reads are compressed to so many tokens, judged against the whole ones;
+    subspace: reduce linear layers to the directions that hold this share of their inputs' squared norm (0.999, say), where that makes them smaller.
     allow_uncalibrated: quantise on generated inputs. force: write a bundle that misses its gate.
     Raises InputError for wrong use, GateFailed where no candidate passes and `force` is not set; nothing is written then.
     """
@@ -76,11 +78,13 @@ def compile(  # the public name: edgeattn.compile
     path = Path(output) if output is not None else Path(f"{reference.name}-{device.name}.edge")
     if backend.form != "nir" and reference.targets == ("spinnaker",):
         raise InputError(f"{reference.name} is a network of spiking neurons: compile it with --target spinnaker.")
+    if backend.form == "nir" and subspace is not None:
+        raise InputError("--subspace is for networks of linear layers, not of spiking neurons: leave it out.")
     if folder:
         say("reading the recordings")
         user = read_recordings(Path(str(calib)), reference.inputs[0], window, roi)
     data = data_of(reference, user, example)
-    request = Request(with_metric(reference, data), device, data, Path(checkpoint), path, force, say, profiles or {}, engine, bank)
+    request = Request(with_metric(reference, data), device, data, Path(checkpoint), path, force, say, profiles or {}, engine, bank, subspace)
     if backend.form == "nir":
         manifest, mappings, findings = compile_spiking(request, backend, allow_uncalibrated)
         return Compilation(path, manifest, mappings, findings, (note,) if note else ())

@@ -20,6 +20,7 @@ from .export.passes.compress_banks import compress_banks
 from .export.trace import Program, trace
 from .quantize.gate import default_tolerance
 from .quantize.recipe import FLOATS, Recipe
+from .quantize.subspace import in_subspace
 from .runtime.bundle import write_bundle
 from .runtime.golden import Golden, pack_golden
 from .runtime.machine import isa_flags
@@ -52,6 +53,11 @@ def compile_dense(
         raise InputError(f"target {target.name} builds nothing for certain shapes: leave --profile out; --dynamic says which axes vary.")
     request.progress("tracing")
     program = trace(reference, first_samples(data.calibration), _open_axes(dynamic, request.profiles))
+    expected = program.run(data.held_out.inputs)
+    checks: tuple[Check, ...] = ()
+    if request.subspace is not None:
+        program, reduced = _reduce(request, request.subspace, program)
+        checks = (reduced,)
     check_profiles(request.profiles, program.inputs)
     request.progress("exporting the graph and comparing it with the module")
     graph = to_graph(program)
@@ -60,7 +66,6 @@ def compile_dense(
         request.progress("compressing constant keys and values")
         compress_banks(graph, request.bank, data.calibration.inputs if program.dynamic else program.example)
     findings = _check(target, graph, device)
-    expected = program.run(data.held_out.inputs)
     tolerance = default_tolerance(reference, data.held_out.labels is not None)
     bench = Workbench(program, graph, target, device, data.calibration, data.held_out, expected, tolerance, request.progress)
     candidates, costs = dense_candidates(bench, chosen_recipe, auto)
@@ -77,7 +82,7 @@ def compile_dense(
     golden = _golden(program, data, best, expected)
     artifact = best.target.package(best.lowered, device, request.profiles, golden)
     exported = Check(name="graph equals module", ok=True, detail=f"largest relative error {export_error:.3g}")
-    manifest = _manifest(request, program, best, artifact, exported, _verify_tolerance(tolerance, golden), expected)
+    manifest = _manifest(request, program, best, artifact, (*checks, exported), _verify_tolerance(tolerance, golden), expected)
     files = {**artifact.files, "golden.safetensors": pack_golden(golden), "recipe.yaml": best.quantised.recipe.to_yaml().encode()}
     written = write_bundle(request.output, manifest, files, evidence_files(candidates, costs, findings, artifact))
     return written, tuple(candidates), tuple(findings)
@@ -88,7 +93,7 @@ def _manifest(
     program: Program,
     best: Candidate,
     artifact: Artifact,
-    exported: Check,
+    checks: tuple[Check, ...],
     tolerance: Tolerance,
     expected: Sequence[np.ndarray],
 ) -> Manifest:
@@ -111,10 +116,22 @@ def _manifest(
         provenance=provenance_of(request.checkpoint, reference, request.data),
         floats=artifact.floats,
         isa=device.isa if artifact.integer_layers.quantised else (),
-        checks=(exported, *artifact.checks),
+        checks=(*checks, *artifact.checks),
         left_to_device=artifact.left_to_device,
         warnings=(*artifact.warnings, *_gate_warnings(best, request.data)),
     )
+
+
+def _reduce(request: Request, kept: float, program: Program) -> tuple[Program, Check]:
+    """The program with its linear layers in the subspaces of their inputs, and what that saved; judged against the outputs it had before."""
+    if request.data.generated:
+        raise InputError("--subspace needs real inputs to find the directions that matter: give --calib data.npz, or leave it out.")
+    request.progress("reducing linear layers to the subspaces of their inputs")
+    reduced = in_subspace(program, kept, request.data.calibration)
+    dynamic = program.dynamic if program.dynamic else None
+    ranks = reduced.ranks.values()
+    detail = f"linear layers reduced: {len(ranks)}, ranks {min(ranks)} to {max(ranks)}; {reduced.weights[1]:,} of {reduced.weights[0]:,} weights left"
+    return trace(reduced.reference, program.example, dynamic), Check(name=f"subspace {kept:g}", ok=True, detail=detail)
 
 
 def _open_axes(dynamic: Mapping[str, Iterable[int]] | None, profiles: Mapping[str, Profile]) -> dict[str, tuple[int, ...]] | None:

@@ -36,7 +36,7 @@ class Request:
     """What `compile` has found out before the ways of dense and spiking networks part.
 
     output: where the bundle goes; profiles: shapes that an engine is built for, by input; engine: the one asked for; bank: tokens that constant keys
-    and values are compressed to.
+    and values are compressed to; subspace: the share of each linear layer's inputs that its weights are reduced to.
     """
 
     reference: Reference
@@ -49,6 +49,7 @@ class Request:
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     engine: str | None = None
     bank: int | None = None
+    subspace: float | None = None
 
 
 def data_of(reference: Reference, user: Samples | None, example: Mapping[str, np.ndarray] | None) -> Data:
