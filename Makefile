@@ -39,8 +39,9 @@ lint: $(STAMP)
 	MYPYPATH=.lint $(BIN)/mypy -p edgeattn
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/session.py
+	$(BIN)/python benchmarks/session.py --write
 	$(BIN)/python benchmarks/cpu.py --write
+	$(BIN)/python benchmarks/exponents.py --write
 
 # Every system of the zoo to its targets: models/status.json and docs/zoo.md; under half an hour.
 zoo: $(STAMP)

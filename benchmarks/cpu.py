@@ -21,7 +21,7 @@ import onnxruntime as ort
 import torch
 from networks import SHAPES
 from peers import Arrays, Peers, Run, open_openvino
-from report import write
+from report import bootstrap, write
 from torch.utils.flop_counter import FlopCounterMode
 
 import edgeattn
@@ -100,14 +100,10 @@ def compare(runs: dict[str, Run], query: Arrays) -> dict[str, Any]:
     times = dict(zip(runs, in_turn([partial(run, query) for run in runs.values()], ROUNDS, SECONDS), strict=True))
     medians = {label: float(np.median(values)) for label, values in times.items()}
     peer = min((label for label in runs if label != "edgeattn"), key=lambda label: medians[label])
-    ours, theirs = times["edgeattn"], times[peer]
-    random = np.random.default_rng(0)
-    picks = [random.integers(0, len(ours), len(ours)) for _ in range(1000)]
-    low, high = np.percentile([np.median(ours[pick]) / np.median(theirs[pick]) for pick in picks], [2.5, 97.5])
-    ratio = medians["edgeattn"] / medians[peer]
+    ratio, interval = bootstrap(times["edgeattn"], times[peer], np.divide)
     return {
         "engines": {label: {"ms": value} for label, value in medians.items()},
-        "against": {"peer": peer, "ratio": ratio, "interval": [float(low), float(high)]},
+        "against": {"peer": peer, "ratio": ratio, "interval": interval},
     }
 
 

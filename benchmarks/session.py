@@ -1,68 +1,117 @@
-"""`make bench`: what a bundle's session costs over the raw engine, call by call and from a cold start, interleaved in one run."""
+"""What a bundle's session costs over the raw engine, call by call and from a cold start: python benchmarks/session.py [--write]
+
+The ECG bundle on each installed engine, one thread, one sample; the raw engine reads the same file with the same options. Calls are taken in turn in
+one process; starts are new processes in turn, from the start of Python to the first answer. "First" is a start where the machine has kept nothing
+of an earlier one (runtime/cache.py). --write puts the table into docs/performance.md.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime as ort
+from peers import open_onnx, open_openvino
+from report import bootstrap, replace_section
 
 import edgeattn
 from edgeattn.models.registry import find
-from edgeattn.runtime.bench import cold_start
+from edgeattn.runtime.bursts import in_turn
+from edgeattn.runtime.cache import VARIABLE
 from edgeattn.runtime.machine import machine
 
-CALLS = 3000
-STARTS = 7
+ROUNDS, SECONDS, STARTS = 200, 20.0, 25
+INPUT = "x = numpy.zeros((1, 256, 1), numpy.float32);"
+SESSION = f"import sys, numpy, edgeattn; {INPUT} edgeattn.load(sys.argv[1]).run(x=x)"
+RAW = {
+    "onnxruntime": (
+        f"import sys, numpy, onnxruntime; {INPUT} o = onnxruntime.SessionOptions(); o.intra_op_num_threads = 1;"
+        "s = onnxruntime.InferenceSession(sys.argv[1] + '/model.onnx', o, providers=['CPUExecutionProvider']); s.run(None, {'x': x})"
+    ),
+    "openvino": (
+        f"import sys, numpy, openvino; {INPUT} c = openvino.Core();"
+        "m = c.compile_model(c.read_model(sys.argv[1] + '/model.onnx'), 'CPU', {'INFERENCE_NUM_THREADS': 1, 'PERFORMANCE_HINT': 'LATENCY',"
+        "'INFERENCE_PRECISION_HINT': 'f32'}); m.create_infer_request().infer({'x': x}, share_inputs=True)"
+    ),
+}
 
 
-def main() -> None:
-    """Prints one JSON object: medians of the session, the raw engine and their differences, with the machine."""
+def main(arguments: list[str]) -> None:
+    """Prints a line an engine, writes session.json."""
+    results: dict[str, Any] = {"machine": machine(), "engines": {}}
     with tempfile.TemporaryDirectory() as folder:
-        bundle = edgeattn.compile(find("ecg_nat").weights, "cpu", output=Path(folder) / "ecg.edge").bundle
-        session = edgeattn.load(bundle)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        raw = ort.InferenceSession(str(bundle / "model.onnx"), options, providers=["CPUExecutionProvider"])
-        x = find("ecg_nat").evaluation().inputs["x"][:1]
-        calls = {"session": lambda: session.run(x=x), "raw engine": lambda: raw.run(None, {"x": x})}
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in range(CALLS):
-            for name, call in calls.items():
-                start = time.perf_counter_ns()
-                call()
-                times[name].append((time.perf_counter_ns() - start) / 1e3)
-        medians = {name: float(np.median(values[100:])) for name, values in times.items()}
-        starts = [(cold_start(bundle), _raw_start(bundle / "model.onnx")) for _ in range(STARTS)]
-        ours, theirs = (float(np.median(column)) for column in zip(*starts, strict=True))
-        print(
-            json.dumps(
-                {
-                    "per_call_us": medians,
-                    "overhead_per_call_us": medians["session"] - medians["raw engine"],
-                    "cold_start_ms": {"bundle": ours, "raw engine": theirs, "ratio": ours / theirs},
-                    "machine": machine(),
-                },
-                indent=1,
-            )
-        )
+        for engine in [name for name in RAW if importlib.util.find_spec(name) is not None]:
+            bundle = edgeattn.compile(find("ecg_nat").weights, engine=engine, output=Path(folder) / f"{engine}.edge").bundle
+            results["engines"][engine] = found = {"calls": calls(bundle, engine), "starts": starts(bundle, engine, Path(folder))}
+            print(f"{engine}: {json.dumps(found)}", flush=True)
+    Path("session.json").write_text(json.dumps(results, indent=2) + "\n")
+    if "--write" in arguments:
+        replace_section(Path(__file__).parents[1] / "docs" / "performance.md", "benchmarks/session.py", markdown(results))
 
 
-def _raw_start(model: Path) -> float:
-    """Process start to first answer with onnxruntime and numpy alone, in milliseconds."""
-    code = (
-        "import sys, numpy as n, onnxruntime as o; p = o.SessionOptions(); p.intra_op_num_threads = 1;"
-        "s = o.InferenceSession(sys.argv[1], p, providers=['CPUExecutionProvider']); s.run(None, {'x': n.zeros((1, 256, 1), n.float32)})"
-    )
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code, str(model)], check=True)
-    return (time.perf_counter() - start) * 1000
+def calls(bundle: Path, engine: str) -> dict[str, Any]:
+    """Medians in microseconds, and their difference with its 95 % interval."""
+    session = edgeattn.load(bundle)
+    raw = raw_call(bundle, engine)
+    x = find("ecg_nat").evaluation().inputs["x"][:1]
+    ours, theirs = (1000 * times for times in in_turn([partial(session.run, x=x), partial(raw, {"x": x})], ROUNDS, SECONDS))
+    added, interval = bootstrap(ours, theirs, np.subtract)
+    return {"session_us": float(np.median(ours)), "raw_us": float(np.median(theirs)), "added_us": added, "interval": interval}
+
+
+def raw_call(bundle: Path, engine: str) -> Any:
+    if engine == "onnxruntime":
+        return open_onnx(str(bundle / "model.onnx"), 1)
+    import openvino
+
+    return open_openvino(openvino.Core().read_model(bundle / "model.onnx"), 1, {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def starts(bundle: Path, engine: str, folder: Path) -> dict[str, Any]:
+    """Medians in milliseconds of new processes, and the ratio to the raw engine's with its 95 % interval."""
+    kept = {**os.environ, VARIABLE: str(folder / "kept")}
+    kinds = {"first": (SESSION, {**os.environ, VARIABLE: ""}), "later": (SESSION, kept), "raw": (RAW[engine], kept)}
+    start(*kinds["later"], bundle)  # keeps what the later ones find
+    times: dict[str, list[float]] = {kind: [] for kind in kinds}
+    random = np.random.default_rng(0)
+    for _ in range(STARTS):
+        for kind in random.permutation(list(kinds)):
+            times[kind].append(start(*kinds[kind], bundle))
+    arrays = {kind: np.array(values) for kind, values in times.items()}
+    found: dict[str, Any] = {f"{kind}_ms": float(np.median(values)) for kind, values in arrays.items()}
+    for kind in ("first", "later"):
+        found[f"{kind}_ratio"], found[f"{kind}_interval"] = bootstrap(arrays[kind], arrays["raw"], np.divide)
+    return found
+
+
+def start(code: str, environment: dict[str, str], bundle: Path) -> float:
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code, str(bundle)], env=environment, check=True)
+    return (time.perf_counter() - begun) * 1000
+
+
+def markdown(results: dict[str, Any]) -> str:
+    at = results["machine"]
+    text = f"{at['cpu']}, load {at['load_average_1min']:.1f} at the start.\n\n"
+    heads = ["engine", "raw call, us", "session's, us", "added, us (95 % interval)", "raw start, ms", "session's, ms", "ratio (95 % interval)"]
+    text += f"| {' | '.join([*heads, 'ratio of the first start'])} |\n{'| --- ' * (len(heads) + 1)}|\n"
+    for engine, found in results["engines"].items():
+        call, begin = found["calls"], found["starts"]
+        low, high = call["interval"]
+        cells = [engine, f"{call['raw_us']:.0f}", f"{call['session_us']:.0f}", f"{call['added_us']:.1f} ({low:.1f} to {high:.1f})"]
+        low, high = begin["later_interval"]
+        cells += [f"{begin['raw_ms']:.0f}", f"{begin['later_ms']:.0f}", f"{begin['later_ratio']:.2f} ({low:.2f} to {high:.2f})"]
+        text += f"| {' | '.join([*cells, format(begin['first_ratio'], '.2f')])} |\n"
+    return text
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,8 +19,7 @@ INDEX = f"{EVIDENCE}/index.json"
 LARGEST_MANIFEST = 16 * 1024 * 1024  # bytes; a larger one is not ours, and is not parsed
 
 
-@dataclass(frozen=True)
-class Bundle:
+class Bundle(msgspec.Struct, frozen=True):
     """A checked bundle. `files` holds the bytes that were hashed, so what runs is what was checked."""
 
     path: Path
@@ -66,7 +62,7 @@ def write_bundle(path: str | Path, manifest: Manifest, files: Mapping[str, bytes
     entries = {name: _entry(data) for name, data in sorted(files.items())}
     sealed = seal(msgspec.structs.replace(manifest, schema=SCHEMA_VERSION, files=entries))
     everything = {**files, MANIFEST: sealed, **_evidence_files(sealed, evidence)}
-    partial = target.with_name(f"{target.name}.partial-{secrets.token_hex(4)}")
+    partial = _beside(target, "partial")
     try:
         for name, data in everything.items():
             _write(partial / _checked_name(name), data)
@@ -74,7 +70,7 @@ def write_bundle(path: str | Path, manifest: Manifest, files: Mapping[str, bytes
     except OSError as error:
         raise InputError(f"bundle {target} cannot be written ({error.strerror or error}): nothing was changed.") from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
     return msgspec.convert(unseal(sealed, MANIFEST), Manifest)
 
 
@@ -191,7 +187,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial-{secrets.token_hex(4)}")
+    partial = _beside(path, "partial")
     try:
         _write(partial, data)
         partial.replace(path)
@@ -204,14 +200,24 @@ def _replace(partial: Path, target: Path) -> None:
     if not target.exists():
         partial.rename(target)
         return
-    aside = target.with_name(f"{target.name}.partial-old-{secrets.token_hex(4)}")
+    aside = _beside(target, "partial-old")
     target.rename(aside)
     try:
         partial.rename(target)
     except BaseException:
         aside.rename(target)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove(aside)
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f"{path.name}.{what}-{os.urandom(4).hex()}")
+
+
+def _remove(folder: Path) -> None:
+    import shutil  # 4 ms that loading does not need
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def describe(path: str | Path) -> dict[str, Any]:

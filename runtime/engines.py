@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
-from typing import Protocol
+from contextlib import suppress
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..errors import BundleError, EdgeattnError, MissingError, first_line
+from . import cache
 from .bundle import Bundle
-from .openvino import OpenVinoModel
-from .spiking import SpikingEngine
 
 # ONNX Runtime's option to keep Q/DQ pairs: a graph made for another engine is computed as it is written, the same on every CPU.
 AS_WRITTEN = "session.disable_quant_qdq"
+PROVIDERS = ["CPUExecutionProvider"]
 
 
 class Engine(Protocol):
@@ -32,17 +32,10 @@ class OnnxRuntimeEngine:
     def __init__(self, bundle: Bundle, threads: int) -> None:
         import onnxruntime as ort
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        if bundle.manifest.target != "cpu":
-            options.add_session_config_entry(AS_WRITTEN, "1")
-        # Spinning threads would hold a robot's other cores busy between calls.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads > 1 else "0")
         name = bundle.manifest.artifact
+        as_written = bundle.manifest.target != "cpu"
         try:
-            self._session = ort.InferenceSession(bundle.read(name), options, providers=["CPUExecutionProvider"])
+            self._session = _open_onnx(bundle.read(name), bundle.manifest.files[name].sha256, threads, as_written)
         except Exception as error:  # onnxruntime raises its own kinds, none documented
             raise BundleError(f"{bundle.path / name} cannot be loaded by onnxruntime {ort.__version__}: {first_line(error)}") from None
         self.version = f"onnxruntime {ort.__version__}"
@@ -56,10 +49,49 @@ class OnnxRuntimeEngine:
             raise EdgeattnError(f"onnxruntime stopped while running: {first_line(error)}") from None
 
 
+def _open_onnx(data: bytes, digest: str, threads: int, as_written: bool) -> Any:
+    """A session over `data`, whose sha256 is `digest`: over the graph that the engine made of it last time, where that was kept.
+
+    Optimising takes more than half of a session's start. The optimised graph holds kernels of this CPU, so it is never part of a bundle.
+    """
+    import onnxruntime as ort
+
+    key = cache.key_of([digest, ort.__version__, str(as_written)])
+    optimised = cache.fetch("onnx", key)
+    if optimised is not None:
+        options = _options(threads, as_written)
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        with suppress(Exception):  # an entry that does not load is made anew
+            return ort.InferenceSession(optimised, options, providers=PROVIDERS)
+    with cache.making("onnx", key) as path:
+        options = _options(threads, as_written)
+        if path is not None:
+            options.optimized_model_filepath = str(path)
+            with suppress(Exception):  # such as a full disk: whether it was the graph is seen below
+                return ort.InferenceSession(data, options, providers=PROVIDERS)
+    return ort.InferenceSession(data, _options(threads, as_written), providers=PROVIDERS)
+
+
+def _options(threads: int, as_written: bool) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if as_written:
+        options.add_session_config_entry(AS_WRITTEN, "1")
+    # Spinning threads would hold a robot's other cores busy between calls.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads > 1 else "0")
+    return options
+
+
 class OpenVinoEngine:
     """OpenVINO's CPU plug-in over the bundle's .onnx file."""
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
+        from .openvino import OpenVinoModel
+
         try:
             self._model = OpenVinoModel(bundle.read(bundle.manifest.artifact), threads, bundle.manifest.floats)
         except MissingError as error:
@@ -68,11 +100,13 @@ class OpenVinoEngine:
         self.run = self._model.run
 
 
-BUILT_IN: dict[str, Callable[[Bundle, int], Engine]] = {
-    "onnxruntime": OnnxRuntimeEngine,
-    "openvino": OpenVinoEngine,
-    "spinnaker-emulator": SpikingEngine,
-}
+def _spiking(bundle: Bundle, threads: int) -> Engine:
+    from .spiking import SpikingEngine
+
+    return SpikingEngine(bundle, threads)
+
+
+BUILT_IN: dict[str, Callable[[Bundle, int], Engine]] = {"onnxruntime": OnnxRuntimeEngine, "openvino": OpenVinoEngine, "spinnaker-emulator": _spiking}
 
 
 def open_engine(bundle: Bundle, threads: int) -> Engine:
@@ -80,6 +114,8 @@ def open_engine(bundle: Bundle, threads: int) -> Engine:
     name = bundle.manifest.engine
     if name in BUILT_IN:
         return BUILT_IN[name](bundle, threads)
+    from importlib.metadata import entry_points
+
     for point in entry_points(group="edgeattn.engines"):
         if point.name == name:
             engine: Engine = point.load()(bundle, threads)

@@ -58,13 +58,15 @@ def _cpuinfo() -> dict[str, str]:
     """The first processor's fields of /proc/cpuinfo."""
     fields: dict[str, str] = {}
     try:
-        lines = CPUINFO.read_text().splitlines()
+        with CPUINFO.open() as lines:
+            for line in lines:
+                key, separator, value = line.partition(":")
+                if separator:
+                    fields.setdefault(key.strip(), value.strip())
+                elif fields:
+                    break
     except OSError:
-        return fields
-    for line in lines:
-        key, separator, value = line.partition(":")
-        if separator:
-            fields.setdefault(key.strip(), value.strip())
+        pass
     return fields
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import InputError
 from .bundle import Bundle
-from .decode import Cost, Decoded, Strategy, decode
 from .engines import open_engine
-from .events import batched
 from .manifest import TensorSpec
+
+if TYPE_CHECKING:
+    from .decode import Cost, Decoded, Strategy
 
 
 def load(path: str | Path, threads: int | None = None) -> Session:
@@ -74,6 +74,8 @@ class Session:
         always completed. cost: what choices (rows, nodes) cost, (rows,); by default the likeliest is best. `runtime.decode` says what a step is.
         Raises InputError where the two do not fit together.
         """
+        from .decode import decode
+
         return decode(self, step, inputs, strategy, width, deadline, cost, seed)
 
     def _checked(self, args: tuple[np.ndarray, ...], inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], bool]:
@@ -82,13 +84,19 @@ class Session:
             inputs = self._named(args, inputs)
         if inputs.keys() != self.names:
             raise InputError(self._wrong_names(inputs))
-        single = False
-        for spec in self._events:
-            inputs[spec.name], single = batched(inputs[spec.name], spec)
+        single = bool(self._events) and self._batch_events(inputs)
         sizes: dict[str, tuple[int, str]] = {}
         for check in self._checks:
             check(inputs[check.name], sizes)
         return inputs, single
+
+    def _batch_events(self, inputs: dict[str, np.ndarray]) -> bool:
+        from .events import batched
+
+        single = False
+        for spec in self._events:
+            inputs[spec.name], single = batched(inputs[spec.name], spec)
+        return single
 
     def _named(self, args: tuple[np.ndarray, ...], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = [check.name for check in self._checks]
@@ -124,15 +132,10 @@ class _InputCheck:
             size, other = sizes.setdefault(label, (shape[axis], self.name))
             if size != shape[axis]:
                 raise InputError(f"inputs {other} and {self.name} disagree on axis {label!r}: {size} and {shape[axis]}.")
-        if self.float:
-            # One sum finds any NaN or infinity; the exact look is only for the message, or for a sum that overflowed.
-            with np.errstate(over="ignore", invalid="ignore"):
-                total = float(array.sum())
-            if not math.isfinite(total):
-                self._find_bad(array)
+        if self.float and not np.isfinite(array).all():
+            raise self._name_bad(array)
 
-    def _find_bad(self, array: np.ndarray) -> None:
+    def _name_bad(self, array: np.ndarray) -> InputError:
         bad = np.argwhere(~np.isfinite(array))
-        if len(bad):
-            at = tuple(int(i) for i in bad[0])
-            raise InputError(f"input {self.name} holds {array[at]} at {at} ({len(bad)} such values): check the sensor or the preprocessing.")
+        at = tuple(int(i) for i in bad[0])
+        return InputError(f"input {self.name} holds {array[at]} at {at} ({len(bad)} such values): check the sensor or the preprocessing.")

@@ -17,6 +17,14 @@ sys.path.insert(0, str(TESTS / "systems"))  # users' own modules, as `--model se
 from edgeattn.models.registry import weights_file  # noqa: E402
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """What machines keep for themselves goes to a folder of the tests' own, in child processes too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEATTN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def ecg_weights() -> Path:
     return weights_file("ecg_nat")
