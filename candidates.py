@@ -158,9 +158,8 @@ def choose(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> lis
 
 def run_batches(session: HostSession, samples: Samples, program: Program) -> list[np.ndarray]:
     """A graph's outputs over all samples; in the traced batch size where the batch is fixed."""
-    dynamic = all(isinstance(spec.shape[0], str) for spec in program.inputs)
-    size = BATCH if dynamic else int(program.inputs[0].shape[0])
-    count = len(samples) if dynamic else len(samples) - len(samples) % size
+    fixed = program.fixed_batch
+    size, count = fixed or BATCH, len(samples) - len(samples) % (fixed or 1)
     parts = [session.run(None, dict(samples.take(slice(start, start + size)).inputs)) for start in range(0, count, size)]
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
@@ -184,8 +183,7 @@ def _timed(candidates: Sequence[Candidate], bench: Workbench) -> list[Candidate]
     bench.progress("timing the candidates")
     passing = [candidate for candidate in candidates if candidate.verdict.passed]
     sessions = [candidate.target.session(candidate.lowered) for candidate in passing]
-    dynamic = all(isinstance(spec.shape[0], str) for spec in bench.program.inputs)
-    query = dict(bench.held_out.take(slice(0, 1 if dynamic else int(bench.program.inputs[0].shape[0]))).inputs)
+    query = dict(bench.held_out.take(slice(0, bench.program.fixed_batch or 1)).inputs)
     times = in_turn([partial(session.run, None, query) for session in sessions])
     medians = {id(candidate): float(np.median(values)) for candidate, values in zip(passing, times, strict=True)}
     return [replace(candidate, latency_ms=medians.get(id(candidate))) for candidate in candidates]

@@ -32,6 +32,12 @@ class Program:
     def outputs(self) -> tuple[str, ...]:
         return self.reference.outputs
 
+    @property
+    def fixed_batch(self) -> int | None:
+        """The samples of a batch, where the trace fixed their number."""
+        sizes = [spec.shape[0] for spec in self.inputs]
+        return next((size for size in sizes if isinstance(size, int)), None)
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The trained module's outputs on numpy inputs, in order."""
         return run_module(self.reference.module(), inputs)

@@ -79,7 +79,7 @@ def quantise(program: Program, recipe: Recipe, calibration: Samples, progress: C
     Raises InputError for a recipe that names a layer the network does not have, or gives a convolution what it has not got.
     """
     say = progress or (lambda _: None)
-    batches = Batches(calibration)
+    batches = Batches(calibration, program.fixed_batch)
     original = other_parameters(lift(program.exported))
     say("equalising and calibrating" if recipe.equalise is not None else "calibrating")
     module = float_network(program, recipe, calibration)
@@ -98,7 +98,7 @@ def float_network(program: Program, recipe: Recipe, calibration: Samples) -> nn.
     """The lifted float module, equalised if the recipe says so: what the quantised network is rounded from."""
     module = lift(program.exported)
     if recipe.equalise is not None:
-        batches = Batches(calibration)
+        batches = Batches(calibration, program.fixed_batch)
         with quiet(), torch.no_grad():
             probe = next(iter(batches))
             before = flatten_outputs(module(**probe))
@@ -130,13 +130,15 @@ def _for_convolutions(recipe: Recipe, convolutions: list[str]) -> Recipe:
 
 @dataclass(frozen=True)
 class Batches:
-    """Calibration samples as keyword tensors, in batches."""
+    """Calibration samples as keyword tensors, in batches; fixed: of so many samples each, as the trace wants them, a rest left out."""
 
     samples: Samples
+    fixed: int | None = None
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        for start in range(0, len(self.samples), BATCH):
-            part = self.samples.take(slice(start, start + BATCH))
+        size, count = self.fixed or BATCH, len(self.samples) - len(self.samples) % (self.fixed or 1)
+        for start in range(0, count, size):
+            part = self.samples.take(slice(start, start + size))
             yield {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in part.inputs.items()}
 
     def feed(self, module: nn.Module) -> None:

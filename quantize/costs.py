@@ -27,7 +27,8 @@ class LayerCost:
 
 def sensitivity(program: Program, quantised: Quantised, calibration: Samples, progress: Callable[[str], None] | None = None) -> list[LayerCost]:
     """Every quantised layer's cost, worst first: the one whose return to float removes most of the error."""
-    samples = calibration.take(slice(0, SAMPLES))
+    size = program.fixed_batch or SAMPLES
+    samples = calibration.take(slice(0, max(SAMPLES // size, 1) * size))
     expected = program.run(samples.inputs)
     exact = float_network(program, quantised.recipe, calibration)
     rounded = quantised.module
@@ -36,9 +37,9 @@ def sensitivity(program: Program, quantised: Quantised, calibration: Samples, pr
         if progress is not None:
             progress(f"measuring layer {index + 1} of {len(quantised.layers)}: {path}")
         with quiet(), _swapped(exact, path, rounded.get_submodule(path)):
-            alone = _error(expected, run_module(exact, samples.inputs))
+            alone = _error(expected, run_module(exact, samples.inputs, size))
         with quiet(), _swapped(rounded, path, exact.get_submodule(path)):
-            without = _error(expected, run_module(rounded, samples.inputs))
+            without = _error(expected, run_module(rounded, samples.inputs, size))
         costs.append(LayerCost(path, alone, without))
     return sorted(costs, key=lambda cost: (cost.without, -cost.alone))
 

@@ -171,6 +171,24 @@ def test_the_costliest_layer_comes_first(network, calibration):
     assert costs[0].alone > 3 * costs[1].alone
 
 
+class OfFour(Network):
+    """A network whose trace fixes the number of samples."""
+
+    def forward(self, x):
+        return super().forward(x.reshape(len(x), 16))
+
+
+def test_a_network_of_a_fixed_batch_is_calibrated_and_searched_in_that_batch():
+    torch.manual_seed(0)
+    module, samples = OfFour(), Samples({"x": normal(130, 16, seed=1)})
+    reference = Reference("of_four", lambda: module, (TensorSpec(name="x", shape=(4, 16), dtype="float32"),), ("y",), "a test", "regression")
+    program = trace(reference, {"x": normal(4, 16)})
+    assert program.fixed_batch == 4
+    quantised = quantise(program, Recipe(), samples)
+    assert error(program, quantised, samples.take(slice(0, 4)).inputs) < 0.05
+    assert {cost.layer for cost in sensitivity(program, quantised, samples)} == {"first", "second"}
+
+
 def test_distillation_repairs_what_four_bits_cost():
     reference = find("ecg_nat")
     samples = reference.calibration()
