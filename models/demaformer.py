@@ -6,7 +6,7 @@
 
 x: (batch, steps, dim), the stream with what was asked for added to each step; alpha, delta in (0, 1), beta, eta: (dim, n), learned: each feature has
 n averages of its own rate alpha and damping delta; h: (batch, steps, dim, n). The average runs from either end. E: (batch, steps), the energy of each
-moment z, low where it answers the query (p ~ exp(-E)); the negatives are Langevin samples with noise of a tenth, as the energy's source has it.
+moment z, low where it answers the query (p ~ exp(-E)); the negatives are Langevin samples, with a tenth of the noise that the exact scheme has.
 
 "DemaFormer: Damped Exponential Moving Average Transformer with Energy-Based Modeling for Temporal Language Grounding" (arXiv 2312.02549), from its
 abstract; the average is that of Ma et al., "Mega" (arXiv 2209.10655, eq. 3), the energy's training that of Du and Mordatch, "Implicit Generation and
