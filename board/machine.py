@@ -50,13 +50,10 @@ class Machine:
         self.settle()
 
     def settle(self) -> None:
-        """Carries packets until none is on its way and every core sleeps."""
+        """Carries packets until none is on its way and every core sleeps. Each is taken before the next arrives: a core that is never late lets no
+        buffer fill up."""
         while self._moving:
-            woken: dict[Core, None] = {}
-            while self._moving:
-                for core in self._carry(*self._moving.popleft()):
-                    woken[core] = None
-            for core in woken:
+            for core in self._carry(*self._moving.popleft()):
                 core.wake()
 
     def _carry(self, chip: Chip, packet: Packet, came_by: int | None) -> list[Core]:

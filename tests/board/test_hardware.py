@@ -148,15 +148,17 @@ def test_a_packet_keeps_its_payload_and_is_taken_by_reading_its_key():
 
 
 class Listener:
-    """Stands in for a core that only collects."""
+    """Stands in for a core that only collects; waiting: the most packets that it found on waking."""
 
     running = True
 
     def __init__(self):
+        self.waiting = self.taken = 0
         self.packets = CommunicationsController(lambda packet: None)
 
     def wake(self):
-        pass
+        self.waiting = max(self.waiting, len(self.packets.received) - self.taken)
+        self.taken = len(self.packets.received)
 
     def keys(self):
         return [packet.key for packet in self.packets.received]
@@ -172,6 +174,17 @@ def test_a_packet_goes_straight_on_where_nothing_matches_and_is_lost_where_it_st
     machine.inject((0, 0), Packet(0x50))
     machine.inject((1, 0), Packet(0x43))
     assert machine.lost == {0x50: 1, 0x43: 1}
+
+
+def test_a_core_takes_each_packet_before_the_next_so_that_no_buffer_fills_up():
+    machine = Machine([(0, 0)])
+    near = machine.chips[0, 0].cores[3] = Listener()
+    machine.chips[0, 0].router.set_entry(0, Entry(0, 0, 1 << 9))
+    for key in range(300):
+        machine.chips[0, 0].send(2, Packet(key))
+    machine.settle()
+    assert near.keys() == list(range(300))
+    assert near.waiting == 1
 
 
 def test_the_first_matching_entry_decides():

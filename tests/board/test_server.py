@@ -37,7 +37,8 @@ neurons.initialize(v=-65.0)
 synapses = [(before, after, 1.0 + 0.5 * after, 1) for before in range(4) for after in range(10)]
 sim.Projection(source, neurons, sim.FromListConnector(synapses), receptor_type="excitatory")
 neurons.record("spikes")
-sim.run(30)
+for steps in (13, 17):
+    sim.run(steps)
 print("SPIKES", json.dumps([[float(time) for time in train] for train in neurons.get_data("spikes").segments[0].spiketrains]))
 sim.end()
 """
@@ -55,7 +56,7 @@ def served():
     server.close()
 
 
-def test_unmodified_spynnaker_loads_runs_and_reads_back_the_emulators_spikes(served, tmp_path):
+def test_unmodified_spynnaker_loads_runs_pauses_resumes_and_reads_back_the_emulators_spikes(served, tmp_path):
     if importlib.util.find_spec("spynnaker") is None:
         pytest.skip("the binaries come with sPyNNaker: pip install 'edgeattn[board]'")
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path), HOST], capture_output=True, text=True, timeout=100, check=False)
