@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from importlib.metadata import metadata
 from pathlib import Path
 
 import numpy as np
 
 import edgeattn
+from edgeattn.board.aplx import origins
 from edgeattn.board.networks import random_board, random_spikes
 from edgeattn.board.oracle import Comparison, compare
 from edgeattn.models.fingerspelling import letters
@@ -51,8 +51,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=8)
     parser.add_argument("--steps", type=int, default=1200)
     arguments = parser.parse_args()
-    about = metadata("sPyNNaker")
-    print(f"sPyNNaker {about['Version']} ({about.get('License-Expression') or about['License']})")
+    print("binaries of " + ", ".join(origins()))
     print("| network | membrane | excitatory current | inhibitory current | spikes | neurons fired | full ring buffers |\n|" + " --- |" * 7)
     for seed in range(100, 100 + arguments.networks):
         board = random_board(seed)

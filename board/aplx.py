@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, metadata
 
-from ..errors import InputError
+from ..errors import InputError, MissingError
 
 ENTRY = struct.Struct("<4I")
+PACKAGES = ("sPyNNaker", "SpiNNFrontEndCommon")
 COPY_ABSOLUTE, COPY, FILL, EXECUTE, END = 1, 2, 3, 4, 0xFF
 
 
@@ -43,3 +45,15 @@ def read_aplx(data: bytes, name: str = "the .aplx") -> Image:
             what = "copies from an absolute address" if command == COPY_ABSOLUTE else "ends the table" if command == END else "is unknown"
             raise InputError(f"{name}: command {command:#x} at {offset:#x} {what}; read are relative copies, fills and a start address.")
     raise InputError(f"{name}: its table has no start address: it is no APLX file, or cut short.")
+
+
+def origins() -> list[str]:
+    """The packages that bring the binaries: name, version and licence of each. Raises MissingError where one is not installed."""
+    lines = []
+    for name in PACKAGES:
+        try:
+            about = metadata(name)
+        except PackageNotFoundError:
+            raise MissingError(f"the board's binaries come with {name}, which is not installed: pip install 'edgeattn[board]'.") from None
+        lines.append(f"{name} {about['Version']} ({about['License-Expression' if 'License-Expression' in about else 'License']})")
+    return lines

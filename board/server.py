@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import logging
 import select
+import signal
 import socket
 import struct
 import time
 from collections.abc import Callable
-from importlib.metadata import metadata, version
 
 from ..errors import InputError
+from .aplx import origins
 from .chip import Chip
 from .faults import Fault
 from .machine import Machine
@@ -33,6 +34,7 @@ class Server:
     """A version 5 board at `host`."""
 
     def __init__(self, host: str = "127.0.0.1", places: list[tuple[int, int]] | None = None) -> None:
+        self.host = host
         self.machine = Machine(places or board_places())
         self.monitor = Monitor(self.machine, tuple(int(part) for part in host.split(".")))
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -138,14 +140,16 @@ class Server:
 
 
 def run(host: str, say: Callable[[str], None]) -> None:
-    """`edgeattn board`: serves until interrupted, and says where, by what binaries, and how fast it ran."""
+    """`edgeattn board`: serves until interrupted or terminated, and says where, by what binaries, and how fast it ran."""
     logging.basicConfig(format="%(message)s")
+    packages = origins()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = Server(host)
-    say(f"SpiNNaker board of {len(server.machine.chips)} chips at {host}, port {PORT}; set machine_name = {host} and version = 5 in .spynnaker.cfg")
-    for name in ("sPyNNaker", "SpiNNFrontEndCommon"):
-        about = metadata(name)
-        say(f"binaries of {name} {version(name)}, {about['License-Expression' if 'License-Expression' in about else 'License']}")
     try:
+        say(f"SpiNNaker board of {len(server.machine.chips)} chips at {host}, port {PORT}")
+        say(f"to use it, set machine_name = {host} and version = 5 under [Machine] in .spynnaker.cfg")
+        for package in packages:
+            say(f"binaries of {package}")
         server.serve()
     except KeyboardInterrupt:
         if server.busy:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import struct
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -20,7 +18,6 @@ from edgeattn.board.server import PORT, Server
 from edgeattn.errors import InputError
 from edgeattn.runtime.emulator import Board, Emulator, Population, Projection
 
-HOST = "127.0.0.41"  # the whole of 127 is this machine; a user's own board may be running at 127.0.0.1
 SCRIPT = """
 import json, os, sys
 from pathlib import Path
@@ -44,22 +41,8 @@ sim.end()
 """
 
 
-@pytest.fixture
-def served():
-    """A board that answers in a thread of this process."""
-    server = Server(HOST)
-    thread = threading.Thread(target=server.serve, args=(60,), daemon=True)
-    thread.start()
-    yield server
-    server.stop()
-    thread.join()
-    server.close()
-
-
 def test_unmodified_spynnaker_loads_runs_pauses_resumes_and_reads_back_the_emulators_spikes(served, tmp_path):
-    if importlib.util.find_spec("spynnaker") is None:
-        pytest.skip("the binaries come with sPyNNaker: pip install 'edgeattn[board]'")
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path), HOST], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path), served.host], capture_output=True, text=True, timeout=100, check=False)
     found = next((line for line in done.stdout.splitlines() if line.startswith("SPIKES")), None)
     assert found, done.stdout[-1500:] + done.stderr[-1500:]
     shifts = np.array([[5] * 10, [1] * 10])
