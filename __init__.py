@@ -18,6 +18,7 @@ _PUBLIC = {
     "load": ".runtime.session",
     "verify": ".runtime.verify",
     "bench": ".runtime.bench",
+    "tune": ".runtime.tune",
     "describe": ".runtime.bundle",
     "Bundle": ".runtime.bundle",
     "Session": ".runtime.session",

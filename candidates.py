@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .devices import Device
+from .export.host import serialise
 from .export.trace import Program
 from .models.reference import Samples
 from .quantize.between import IntegersBetween, integers_throughout
@@ -25,7 +26,7 @@ from .quantize.recipe import FLOATS, Floats, Recipe
 from .runtime.bursts import in_turn
 from .runtime.machine import isa_flags
 from .runtime.manifest import Tolerance
-from .targets.graphs import layer_precisions
+from .targets.graphs import layer_precisions, without_metadata
 from .targets.target import DenseTarget, HostSession
 
 AUTO = ("int8", "int8-dynamic", "fp32")  # what --precision auto tries, narrowest first
@@ -34,7 +35,10 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to deliver the network. latency_ms: median of one sample on this machine, None where it was not measured."""
+    """One way to deliver the network.
+
+    latency_ms: median of one sample on this machine, None where it was not measured; variant: its name in a bundle that carries several.
+    """
 
     name: str
     recipe: Recipe
@@ -44,6 +48,13 @@ class Candidate:
     quantised: Quantised = field(repr=False)
     latency_ms: float | None = None
     chosen: bool = False
+    delivered: bool = False
+    variant: str = ""
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of its graph."""
+        return len(serialise(without_metadata(self.lowered)))
 
     @property
     def precision(self) -> str:
@@ -71,7 +82,10 @@ class Candidate:
             "reason": self.verdict.reason,
             "raised_layers": self.raised,
             "chosen": self.chosen,
+            "delivered": self.delivered,
+            "variant": self.variant,
             "latency_ms": self.latency_ms,
+            "bytes": self.size,
         }
 
 
@@ -140,20 +154,18 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
     return found, ladder.costs
 
 
-def choose(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> list[Candidate]:
-    """Marks the chosen one: with `auto` the fastest measured, else the one with the most quantised layers, among those that pass.
+def rank(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> tuple[list[Candidate], list[Candidate]]:
+    """(the candidates, timed; those that pass, the best first): with `auto` the fastest measured, else the one with the most quantised layers.
 
-    Without one that passes, the one nearest to the reference is marked, and the caller decides whether to go on.
+    Without one that passes, the one nearest to the reference is ranked alone, and the caller decides whether to go on.
     """
     timed = _timed(candidates, bench)
     passed = [candidate for candidate in timed if candidate.verdict.passed]
     if not passed:
-        best = min(timed, key=lambda candidate: candidate.verdict.parity.relative_error)
-    elif auto and all(candidate.latency_ms is not None for candidate in passed):
-        best = min(passed, key=lambda candidate: candidate.latency_ms or 0.0)
-    else:
-        best = max(passed, key=lambda candidate: len(candidate.quantised.layers))
-    return [replace(candidate, chosen=candidate is best) for candidate in timed]
+        return timed, [min(timed, key=lambda candidate: candidate.verdict.parity.relative_error)]
+    if auto and all(candidate.latency_ms is not None for candidate in passed):
+        return timed, sorted(passed, key=lambda candidate: candidate.latency_ms or 0.0)
+    return timed, sorted(passed, key=lambda candidate: -len(candidate.quantised.layers))
 
 
 def run_batches(session: HostSession, samples: Samples, program: Program) -> list[np.ndarray]:

@@ -17,7 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from . import __version__
 from .errors import EdgeattnError, InputError, MissingError
-from .views import show_bench, show_compilation, show_devices, show_doctor, show_inspect, show_models, show_probe, show_verification
+from .views import show_bench, show_compilation, show_devices, show_doctor, show_inspect, show_models, show_probe, show_tuning, show_verification
 
 STDERR = Console(stderr=True)
 TRACEBACK = "EDGEATTN_TRACEBACK"  # set to 1 to see where an error came from
@@ -86,6 +86,8 @@ def main() -> None:
 @click.option("--bank", type=click.IntRange(min=1), metavar="TOKENS", help="Compress constant keys and values to so many tokens.")
 @click.option("--engine", help="On a CPU: onnxruntime or openvino [default: onnxruntime; with --precision auto the faster].")
 @click.option("--subspace", type=float, metavar="SHARE", help="Reduce linear layers to the directions that hold this share of their inputs: 0.999.")
+@click.option("--variants", type=int, default=1, show_default=True, help="Carry so many forms; `edgeattn tune` chooses on the device.")
+@click.option("--size-limit", type=float, metavar="MB", help="Megabytes of all variants together.")
 @click.option("--trust", is_flag=True, help="Unpickle code from the checkpoint: only for files you made.")
 @click.option("--allow-uncalibrated", is_flag=True, help="Quantise on generated inputs.")
 @click.option("--force", is_flag=True, help="Write the bundle even if it misses its accuracy gate, marked as failing.")
@@ -128,7 +130,7 @@ def verify(bundle: str, threads: int, host: str | None, clean: bool, json_: bool
 @main.command()
 @bundle_argument
 @click.option("--against", type=click.Path(), help="Another bundle to run in turn with this one.")
-@click.option("--threads", type=int, default=1, show_default=True)
+@click.option("--threads", type=int, help="[default: what was tuned, else 1]")
 @click.option("--runs", type=int, default=1000, show_default=True)
 @click.option("--seconds", type=float, help="Run for this long instead.")
 @click.option("--save", is_flag=True, help="Keep the result in the bundle's evidence; with --host it always is.")
@@ -149,13 +151,28 @@ def bench(bundle: str, save: bool, host: str | None, clean: bool, json_: bool, *
     _print(result.to_json(), json_, show_bench)
 
 
-def _bench_on(bundle: str, host: str, clean: bool, against: str | None, threads: int, runs: int, seconds: float | None) -> dict[str, Any]:
+def _bench_on(bundle: str, host: str, clean: bool, against: str | None, threads: int | None, runs: int, seconds: float | None) -> dict[str, Any]:
     from .remote.run import bench_on
 
-    if against is not None or threads != 1:
+    if against is not None or threads is not None:
         raise InputError("--against and --threads are for this machine: leave them out with --host.")
     with _progress() as say:
         return bench_on(bundle, host, runs, seconds, clean, say)
+
+
+@main.command()
+@bundle_argument
+@click.option("--threads", type=int, help="The most to try [default: every core].")
+@click.option("--seconds", type=float, default=40.0, show_default=True, help="How long to measure.")
+@click.option("--again", is_flag=True, help="Measure even if these engines were measured before.")
+@as_json
+def tune(bundle: str, json_: bool, **options: Any) -> None:
+    """Find BUNDLE's fastest variant and number of threads on this machine, for every later load."""
+    from .runtime.tune import tune as run
+
+    with _progress() as say:
+        result = run(bundle, **options, progress=say)
+    _print(result.to_json(), json_, show_tuning)
 
 
 @main.command()

@@ -47,6 +47,8 @@ def compile(  # the public name: edgeattn.compile
     engine: str | None = None,
     bank: int | None = None,
     subspace: float | None = None,
+    variants: int = 1,
+    size_limit: float | None = None,
     trust: bool = False,
     allow_uncalibrated: bool = False,
     force: bool = False,
@@ -64,6 +66,8 @@ def compile(  # the public name: edgeattn.compile
     engine: onnxruntime or openvino, on a CPU; None: onnxruntime, and with precision auto the faster one of those installed.
     bank: constant keys and values that attention reads are compressed to so many tokens, judged against the whole ones;
     subspace: reduce linear layers to the directions that hold this share of their inputs' squared norm (0.999, say), where that makes them smaller.
+    variants: how many forms the bundle may carry, for `edgeattn tune` to choose from on the device: the fastest of each engine, then the next;
+    size_limit: megabytes of all of them together.
     allow_uncalibrated: quantise on generated inputs. force: write a bundle that misses its gate.
     Raises InputError for wrong use, GateFailed where no candidate passes and `force` is not set; nothing is written then.
     """
@@ -80,11 +84,17 @@ def compile(  # the public name: edgeattn.compile
         raise InputError(f"{reference.name} is a network of spiking neurons: compile it with --target spinnaker.")
     if backend.form == "nir" and subspace is not None:
         raise InputError("--subspace is for networks of linear layers, not of spiking neurons: leave it out.")
+    if backend.form == "nir" and (variants > 1 or size_limit is not None):
+        raise InputError("--variants and --size-limit are for networks that an engine runs, not for spiking ones: leave them out.")
+    if variants < 1 or (size_limit is not None and size_limit <= 0):
+        raise InputError("--variants must be at least 1 and --size-limit positive.")
     if folder:
         say("reading the recordings")
         user = read_recordings(Path(str(calib)), reference.inputs[0], window, roi)
     data = data_of(reference, user, example)
-    request = Request(with_metric(reference, data), device, data, Path(checkpoint), path, force, say, profiles or {}, engine, bank, subspace)
+    request = Request(
+        with_metric(reference, data), device, data, Path(checkpoint), path, force, say, profiles or {}, engine, bank, subspace, variants, size_limit
+    )
     if backend.form == "nir":
         manifest, mappings, findings = compile_spiking(request, backend, allow_uncalibrated)
         return Compilation(path, manifest, mappings, findings, (note,) if note else ())

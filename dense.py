@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from .candidates import AUTO, Candidate, Workbench, choose, dense_candidates, run_batches
+from .candidates import AUTO, Candidate, Workbench, dense_candidates, rank
+from .delivery import deliveries, files_of, manifest_of, marked
 from .devices import Device
 from .errors import GateFailed, InputError
 from .evidence import evidence_files
@@ -22,13 +23,10 @@ from .quantize.gate import default_tolerance
 from .quantize.recipe import FLOATS, Recipe
 from .quantize.subspace import in_subspace
 from .runtime.bundle import write_bundle
-from .runtime.golden import Golden, pack_golden
 from .runtime.machine import isa_flags
-from .runtime.manifest import SCHEMA_VERSION, Check, Manifest, TensorSpec, Tolerance
-from .sources import Data, Request, first_samples, provenance_of
-from .targets.target import Artifact, DenseTarget, Finding
-
-GOLDEN = 16  # samples kept in the bundle with the reference's outputs
+from .runtime.manifest import Check, Manifest
+from .sources import Data, Request, first_samples
+from .targets.target import DenseTarget, Finding
 
 
 def compile_dense(
@@ -39,14 +37,16 @@ def compile_dense(
     dynamic: Mapping[str, Iterable[int]] | None,
     allow_uncalibrated: bool,
 ) -> tuple[Manifest, tuple[Candidate, ...], tuple[Finding, ...]]:
-    """Exports, checks, tries the candidates and writes the bundle of the chosen one.
+    """Exports, checks, tries the candidates and writes the bundle of the chosen ones.
 
     Raises InputError for wrong use and what the target cannot run, GateFailed where no candidate passes and the request is not forced.
     """
     reference, device, data = request.reference, request.device, request.data
-    precision = precision or _narrowest(target, device)
+    precision = precision or ("auto" if request.variants > 1 else _narrowest(target, device))
     _demand_precisions(target, device, [precision] if recipe is None else recipe.precisions)
     auto = precision == "auto"
+    if request.variants > 1 and (not auto or recipe is not None):
+        raise InputError("several variants are chosen among all candidates: leave --precision and --recipe out with --variants.")
     chosen_recipe = recipe or _recipe(target, device, AUTO[0] if auto else precision)
     _demand_calibration(data, chosen_recipe, allow_uncalibrated)
     if request.profiles and not target.takes_profiles:
@@ -73,53 +73,17 @@ def compile_dense(
         for floats in other.floats(isa_flags()):
             wanted = msgspec.structs.replace(_recipe(other, device, AUTO[0]), floats=floats)
             candidates += dense_candidates(replace(bench, target=other), wanted, auto)[0]
-    candidates = choose(candidates, bench, auto)
-    best = next(candidate for candidate in candidates if candidate.chosen)
-    if not best.verdict.passed and not request.force:
+    candidates, ranked = rank(candidates, bench, auto)
+    if not ranked[0].verdict.passed and not request.force:
         failed = f"no candidate for {reference.name} on {device.name} passes the gate"
-        raise GateFailed(f"{failed}: the best, {best.name}, fails because {best.verdict.reason}.")
+        raise GateFailed(f"{failed}: the best, {ranked[0].name}, fails because {ranked[0].verdict.reason}.")
     request.progress("packaging")
-    golden = _golden(program, data, best, expected)
-    artifact = best.target.package(best.lowered, device, request.profiles, golden)
+    delivered = deliveries(request, bench, ranked)
     exported = Check(name="graph equals module", ok=True, detail=f"largest relative error {export_error:.3g}")
-    manifest = _manifest(request, program, best, artifact, (*checks, exported), _verify_tolerance(tolerance, golden), expected)
-    files = {**artifact.files, "golden.safetensors": pack_golden(golden), "recipe.yaml": best.quantised.recipe.to_yaml().encode()}
-    written = write_bundle(request.output, manifest, files, evidence_files(candidates, costs, findings, artifact))
-    return written, tuple(candidates), tuple(findings)
-
-
-def _manifest(
-    request: Request,
-    program: Program,
-    best: Candidate,
-    artifact: Artifact,
-    checks: tuple[Check, ...],
-    tolerance: Tolerance,
-    expected: Sequence[np.ndarray],
-) -> Manifest:
-    reference, device = request.reference, request.device
-    return Manifest(
-        schema=SCHEMA_VERSION,
-        name=reference.name,
-        target=device.target,
-        device=device.name,
-        engine=artifact.engine,
-        artifact=artifact.main,
-        inputs=program.inputs,
-        outputs=_output_specs(program, expected),
-        precision=best.precision,
-        layers=dict(artifact.layers),
-        integer_layers=artifact.integer_layers,
-        tolerance=tolerance,
-        parity=best.verdict.parity,
-        passed=best.verdict.passed,
-        provenance=provenance_of(request.checkpoint, reference, request.data),
-        floats=artifact.floats,
-        isa=device.isa if artifact.integer_layers.quantised else (),
-        checks=(*checks, *artifact.checks),
-        left_to_device=artifact.left_to_device,
-        warnings=(*artifact.warnings, *_gate_warnings(best, request.data)),
-    )
+    manifest = manifest_of(request, bench, delivered, (*checks, exported))
+    tried = marked(candidates, delivered)
+    written = write_bundle(request.output, manifest, files_of(delivered), evidence_files(tried, costs, findings, delivered[0].artifact))
+    return written, tried, tuple(findings)
 
 
 def _reduce(request: Request, kept: float, program: Program) -> tuple[Program, Check]:
@@ -184,48 +148,3 @@ def _probes(data: Data, program: Program) -> list[dict[str, np.ndarray]]:
     size = len(next(iter(program.example.values())))
     random = generated_samples(program.example, size, seed=3).inputs
     return [program.example, dict(data.held_out.take(slice(0, size)).inputs), dict(random)]
-
-
-def _golden(program: Program, data: Data, best: Candidate, expected: list[np.ndarray]) -> Golden:
-    fixed = program.inputs[0].shape[0]
-    count = min(GOLDEN, len(data.held_out)) if isinstance(fixed, str) else int(fixed)
-    part = data.held_out.take(slice(0, count))
-    names = program.outputs
-    outputs = run_batches(best.target.session(best.lowered), part, program)
-    ranges = {name: np.array([array.min(), array.max()]) for name, array in data.calibration.inputs.items()}
-    return Golden(
-        {name: np.ascontiguousarray(array) for name, array in part.inputs.items()},
-        {name: array[:count] for name, array in zip(names, expected, strict=True)},
-        dict(zip(names, outputs, strict=True)),
-        ranges,
-    )
-
-
-def _verify_tolerance(gate: Tolerance, golden: Golden) -> Tolerance:
-    """Per output, twice the error that the artifact has on the golden vectors here, and never below float32 rounding.
-
-    Another CPU may round an integer the other way; it may not compute something else.
-    """
-    allowed = {}
-    for name, reference in golden.reference.items():
-        error = float(np.abs(golden.artifact[name].astype(np.float64) - reference).max(initial=0.0))
-        scale = float(np.abs(reference).max(initial=0.0))
-        allowed[name] = max(2 * error, 1e-4 * max(scale, 1.0))
-    return msgspec.structs.replace(gate, absolute_error=allowed)
-
-
-def _output_specs(program: Program, expected: Sequence[np.ndarray]) -> tuple[TensorSpec, ...]:
-    batched = isinstance(program.inputs[0].shape[0], str)
-    return tuple(
-        TensorSpec(name=name, shape=(("batch" if batched else array.shape[0]), *array.shape[1:]), dtype=str(array.dtype))
-        for name, array in zip(program.outputs, expected, strict=True)
-    )
-
-
-def _gate_warnings(best: Candidate, data: Data) -> tuple[str, ...]:
-    warnings = [] if best.verdict.passed else [f"this bundle misses its accuracy gate: {best.verdict.reason}."]
-    if best.raised and best.quantised.layers:
-        warnings.append(f"{len(best.raised)} layers stay in {best.recipe.floats} because int8 breaks them: {', '.join(best.raised)}.")
-    if best.recipe.floats == "fp16" and data.generated:
-        warnings.append("which nodes float16 cannot hold was read from generated inputs: give --calib data.npz, so that larger real values are seen.")
-    return tuple(warnings)

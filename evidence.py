@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from .plots import Point, pareto
 from .quantize.costs import LayerCost
 from .runtime.machine import machine
 from .targets.target import Artifact, Finding
@@ -21,13 +22,25 @@ class HasJson(Protocol):
 
 
 def evidence_files(candidates: Sequence[HasJson], costs: Sequence[LayerCost], findings: Sequence[Finding], artifact: Artifact) -> dict[str, bytes]:
-    """candidates.json with the machine that timed them; layers.csv where layers were measured; the target's own evidence."""
-    body = {"machine": machine(), "candidates": [candidate.to_json() for candidate in candidates]}
+    """candidates.json with the machine that timed them, candidates.svg where it timed several; layers.csv where layers were measured.
+
+    And the target's own evidence.
+    """
+    body: dict[str, Any] = {"machine": machine(), "candidates": [candidate.to_json() for candidate in candidates]}
     body["findings"] = [vars(finding) for finding in findings]
-    files = {"candidates.json": _json(body), **artifact.evidence}
+    files = {"candidates.json": _json(body), **_front(body["candidates"]), **artifact.evidence}
     if costs:
         files["layers.csv"] = _layers(costs)
     return files
+
+
+def _front(candidates: Sequence[dict[str, Any]]) -> dict[str, bytes]:
+    points = [
+        Point(f"{one['name']}, {one['engine']}", one["latency_ms"], one["bytes"] / 1e6, one["relative_error"])
+        for one in candidates
+        if one["latency_ms"] is not None
+    ]
+    return {"candidates.svg": pareto(points)} if len(points) > 1 else {}
 
 
 def _layers(costs: Sequence[LayerCost]) -> bytes:

@@ -36,7 +36,8 @@ class Request:
     """What `compile` has found out before the ways of dense and spiking networks part.
 
     output: where the bundle goes; profiles: shapes that an engine is built for, by input; engine: the one asked for; bank: tokens that constant keys
-    and values are compressed to; subspace: the share of each linear layer's inputs that its weights are reduced to.
+    and values are compressed to; subspace: the share of each linear layer's inputs that its weights are reduced to; variants: how many forms the
+    bundle may carry; size_limit: megabytes of them together.
     """
 
     reference: Reference
@@ -50,6 +51,8 @@ class Request:
     engine: str | None = None
     bank: int | None = None
     subspace: float | None = None
+    variants: int = 1
+    size_limit: float | None = None
 
 
 def data_of(reference: Reference, user: Samples | None, example: Mapping[str, np.ndarray] | None) -> Data:

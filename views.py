@@ -100,6 +100,21 @@ def show_bench(value: dict[str, Any], console: Console) -> None:
         console.print(f"[yellow]note[/]: {escape(note)}", soft_wrap=True)
 
 
+def show_tuning(value: dict[str, Any], console: Console) -> None:
+    """What was measured, and what is taken from now on."""
+    if value["rows"]:
+        table = Table("variant", "engine", "threads", "ms", "taken", "")
+        for row in value["rows"]:
+            taken = row["ms"] is not None and (row["variant"], row["threads"]) == (value["variant"], value["threads"])
+            table.add_row(row["variant"] or "-", row["engine"], str(row["threads"]), number(row["ms"]), YES if taken else "", escape(row["note"]))
+        console.print(table)
+    what = f"{value['variant']}, " if value["variant"] else ""
+    since = "remembered, the engines being the same (--again measures)" if value["remembered"] else "taken by every later load"
+    console.print(f"{what}{value['threads']} thread(s) on {value['cpu']}: {since}", soft_wrap=True, highlight=False)
+    for note in value["notes"]:
+        console.print(f"[yellow]note[/]: {escape(note)}", soft_wrap=True)
+
+
 def show_inspect(value: dict[str, Any], console: Console) -> None:
     """What the bundle is, its inputs and outputs, its layers."""
     console.print(f"[bold]{value['name']}[/] for {value['device']} ({value['target']}), {value['precision']}, {value['bytes']:,} bytes")
@@ -111,6 +126,8 @@ def show_inspect(value: dict[str, Any], console: Console) -> None:
     for layer, precision in value["layers"].items():
         table.add_row(layer, precision)
     console.print(table)
+    for other in value["variants"]:
+        console.print(f"also: {other['variant']}, {other['precision']} on {other['engine']}", soft_wrap=True, highlight=False)
     console.print(f"from {value['provenance']['checkpoint']}, {value['provenance']['calibration']}", soft_wrap=True)
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import EdgeattnError, InputError
-from .golden import FILE, unpack_golden
+from .bursts import Bursts, Call, time_calls
+from .golden import queries_of
 from .machine import machine
 from .session import Session, load
 
@@ -50,6 +52,7 @@ class Benchmark:
     cold_start_ms: float
     rss_mb: float
     engine: str
+    variant: str
     machine: dict[str, Any]
     notes: tuple[str, ...] = ()
     comparison: Comparison | None = None
@@ -66,99 +69,88 @@ class Benchmark:
 def bench(
     path: str | Path,
     against: str | Path | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     runs: int = 1000,
     seconds: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Benchmark:
-    """Times one sample at a time, the bundle's own golden inputs in turn.
+    """Times one sample at a time, the bundle's own golden inputs in turn, in the form and with the threads that `load` takes.
 
-    runs: at least so many; seconds: instead, for so long. against: another bundle, run in turn with this one in random order.
+    threads: None: what was tuned, else 1. runs: so many; seconds: instead, for so long. against: another bundle, in bursts in turn with this one.
     Raises InputError for runs or seconds that measure nothing, BundleError for a damaged bundle.
     """
     if runs < 1 or (seconds is not None and seconds <= 0):
         raise InputError("bench needs at least one run (--runs) or a positive time (--seconds).")
     sessions = [load(path, threads)] + ([load(against, threads)] if against is not None else [])
-    queries = [_queries(session) for session in sessions]
-    warm = max(_warm_up(session, query) for session, query in zip(sessions, queries, strict=True))
-    times = _interleave(sessions, queries, runs, seconds, progress)
-    first = times[0]
+    calls = [_call(session) for session in sessions]
+    warm = max(_warm_up(call) for call in calls)
+    rounds = _rounds(calls, runs, seconds, progress)
+    first = np.concatenate([found[0] for found in rounds])[: runs if seconds is None else None]
     return Benchmark(
         latency_ms={**{name: _percentile(first, name) for name in RUNS_FOR}, "mean": float(first.mean())},
         throughput_per_s=1000.0 / float(first.mean()),
         runs=len(first),
         warmup_runs=warm,
-        threads=threads,
+        threads=sessions[0].threads,
         cold_start_ms=cold_start(path, threads),
         rss_mb=_resident_mb(),
         engine=sessions[0].engine.version,
+        variant=sessions[0].manifest.variant,
         machine=machine(),
         notes=tuple(_notes(first)),
-        comparison=None if against is None else _compare(str(against), times[0], times[1]),
+        comparison=None if against is None else _compare(str(against), *_medians(rounds)),
         samples_ms=first,
     )
 
 
-def cold_start(path: str | Path, threads: int = 1) -> float:
+def cold_start(path: str | Path, threads: int | None = None) -> float:
     """Milliseconds from the start of a new Python process to the first answer: interpreter, imports, hashing, session, one run."""
     code = (
-        "import sys, edgeattn; from edgeattn.runtime.golden import FILE, unpack_golden;"
-        "s = edgeattn.load(sys.argv[1], int(sys.argv[2]));"
-        "g = unpack_golden(s.bundle.read(FILE)); s.run(**{k: v[:1] for k, v in g.inputs.items()})"
+        "import sys, edgeattn; from edgeattn.runtime.golden import queries_of;"
+        "s = edgeattn.load(sys.argv[1], *map(int, sys.argv[2:])); s.run(**queries_of(s.bundle)[0])"
     )
     start = time.perf_counter()
-    result = subprocess.run([sys.executable, "-c", code, str(path), str(threads)], capture_output=True, text=True, check=False)
+    words = [str(path), *([str(threads)] if threads is not None else [])]
+    result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     elapsed = time.perf_counter() - start
     if result.returncode != 0:
         raise EdgeattnError(f"a new process could not run {path}: {(result.stderr.strip() or 'no message').splitlines()[-1]}")
     return elapsed * 1000
 
 
-def _queries(session: Session) -> list[dict[str, np.ndarray]]:
-    """The golden inputs one sample at a time; all at once where the batch is fixed."""
-    inputs = unpack_golden(session.bundle.read(FILE)).inputs
-    dynamic = all(spec.shape and isinstance(spec.shape[0], str) for spec in session.manifest.inputs)
-    if not dynamic:
-        return [dict(inputs)]
-    count = len(next(iter(inputs.values())))
-    return [{name: np.ascontiguousarray(array[i : i + 1]) for name, array in inputs.items()} for i in range(count)]
+def _call(session: Session) -> Call:
+    """One run on the next of the bundle's golden inputs."""
+    queries = cycle(queries_of(session.bundle))
+    return lambda: session.run(**next(queries))
 
 
-def _warm_up(session: Session, queries: list[dict[str, np.ndarray]]) -> int:
+def _warm_up(call: Call) -> int:
     """Runs until two successive windows have the same median within 2 %, or 10 s have passed; returns the runs made."""
     start, last = time.perf_counter(), np.inf
     for window in range(1, LONGEST_WARM_UP + 1):
-        median = float(np.median([_once(session, queries[i % len(queries)]) for i in range(WINDOW)]))
+        median = float(np.median(time_calls(call, WINDOW)))
         if abs(median - last) < STABLE * median or time.perf_counter() - start > LONGEST_WARM_UP_S:
             return window * WINDOW
         last = median
     return LONGEST_WARM_UP * WINDOW
 
 
-def _interleave(
-    sessions: list[Session],
-    queries: list[list[dict[str, np.ndarray]]],
-    runs: int,
-    seconds: float | None,
-    progress: Callable[[int, int], None] | None,
-) -> list[np.ndarray]:
-    random = np.random.default_rng(0)
-    times: list[list[float]] = [[] for _ in sessions]
-    start = time.perf_counter()
-    done = 0
-    while time.perf_counter() - start < seconds if seconds is not None else done < runs:
-        for index in random.permutation(len(sessions)):
-            times[index].append(_once(sessions[index], queries[index][done % len(queries[index])]))
-        done += 1
-        if progress is not None and done % 50 == 0:
-            progress(done, runs)
-    return [np.array(values) for values in times]
+def _rounds(calls: list[Call], runs: int, seconds: float | None, progress: Callable[[int, int], None] | None) -> list[list[np.ndarray]]:
+    """Rounds of bursts until the first call was timed often, or long, enough."""
+    start, done, found = time.perf_counter(), 0, []
+    for times in Bursts(calls).rounds():
+        found.append(times)
+        done += len(times[0])
+        if progress is not None:
+            progress(min(done, runs), runs)
+        if done >= runs if seconds is None else time.perf_counter() - start >= seconds:
+            break
+    return found
 
 
-def _once(session: Session, query: Mapping[str, np.ndarray]) -> float:
-    start = time.perf_counter_ns()
-    session.run(**query)
-    return (time.perf_counter_ns() - start) / 1e6
+def _medians(rounds: list[list[np.ndarray]]) -> list[np.ndarray]:
+    """By call, one figure a round."""
+    return [np.array([np.median(times) for times in column]) for column in zip(*rounds, strict=True)]
 
 
 def _percentile(times: np.ndarray, name: str) -> float | None:
@@ -167,11 +159,12 @@ def _percentile(times: np.ndarray, name: str) -> float | None:
 
 
 def _compare(other: str, mine: np.ndarray, theirs: np.ndarray) -> Comparison:
+    """mine, theirs: a figure a round, paired because both saw the same moment of the machine."""
     random = np.random.default_rng(0)
     count = len(mine)
     ratios = []
     for _ in range(1000):
-        pick = random.integers(0, count, count)  # pairs stay together: both saw the same moment of the machine
+        pick = random.integers(0, count, count)
         ratios.append(np.median(mine[pick]) / np.median(theirs[pick]))
     low, high = (float(value) for value in np.percentile(ratios, [2.5, 97.5]))
     verdict = "faster" if high < 1 else "slower" if low > 1 else "no difference seen"

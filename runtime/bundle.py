@@ -39,9 +39,16 @@ class Bundle(msgspec.Struct, frozen=True):
         manifest = _read_manifest(root)
         files = _read_files(root, manifest.files, "the manifest")
         _check_no_extras(root, manifest)
-        if manifest.artifact not in manifest.files:
-            raise BundleError(f"{MANIFEST} names {manifest.artifact!r} as what runs, but does not list it: recompile.")
+        for artifact in (manifest.artifact, *(other.artifact for other in manifest.variants)):
+            if artifact not in manifest.files:
+                raise BundleError(f"{MANIFEST} names {artifact!r} as what runs, but does not list it: recompile.")
+        if len(manifest.forms()) != 1 + len(manifest.variants):
+            raise BundleError(f"{MANIFEST} has two variants of one name: recompile.")
         return cls(root, manifest, files)
+
+    def forms(self) -> dict[str, Bundle]:
+        """By name, this bundle as each of the network's forms in it; its own comes first, under "" where it is the only one."""
+        return {name: Bundle(self.path, manifest, self.files) for name, manifest in self.manifest.forms().items()}
 
     def read(self, name: str) -> bytes:
         """The checked bytes of one file; raises BundleError if the manifest does not list it."""

@@ -1,9 +1,13 @@
-"""Timing several engines on one machine so that their figures compare."""
+"""Timing several calls on one machine so that their figures compare.
+
+A round makes each of them in a burst of some milliseconds, in random order: so all see the same moments of the machine, and each finds its own data
+in the caches, as it would when it runs alone. Beside others, a burst's first call only brings those data back and is not counted.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,32 +15,40 @@ Call = Callable[[], object]
 BURST_MS, MOST_CALLS, FEWEST_ROUNDS = 4.0, 50, 10
 
 
-def in_turn(calls: Sequence[Call], rounds: int = 30, seconds: float = 6.0) -> list[np.ndarray]:
-    """Milliseconds a call takes, one figure a round for each of `calls`; fewer rounds, though at least 10, where `seconds` would not do.
+class Bursts:
+    """Rounds of bursts. sizes: counted calls in each one's burst; round_ms: about what a round takes."""
 
-    A round runs each in a burst of some milliseconds, in random order: so all see the same moments of the machine, and each finds its own data in
-    the caches, as it would when it runs alone. A figure is the burst's median, without its first call where there are several.
-    """
-    sizes, turn_ms = [], 0.0
-    for call in calls:
-        alone = min(_burst(call, 1) for _ in range(4))
-        size = int(np.clip(BURST_MS / alone, 1, MOST_CALLS))
-        sizes.append(size)
-        turn_ms += alone * (size + (size > 1))
-    random = np.random.default_rng(0)
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(int(np.clip(1000 * seconds / max(turn_ms, 1e-6), FEWEST_ROUNDS, max(rounds, FEWEST_ROUNDS)))):
-        for index in random.permutation(len(calls)):
-            times[index].append(_burst(calls[index], sizes[index]))
-    return [np.array(values) for values in times]
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self._calls = calls
+        alone = [min(time_calls(call, 1)[0] for _ in range(4)) for call in calls]
+        self.sizes = [int(np.clip(BURST_MS / one, 1, MOST_CALLS)) for one in alone]
+        self._skipped = [len(calls) > 1 and size > 1 for size in self.sizes]
+        self.round_ms = sum(one * (size + skipped) for one, size, skipped in zip(alone, self.sizes, self._skipped, strict=True))
+
+    def rounds(self) -> Iterator[list[np.ndarray]]:
+        """Without end: milliseconds of every counted call, by call."""
+        random = np.random.default_rng(0)
+        while True:
+            found: dict[int, np.ndarray] = {}
+            for index in random.permutation(len(self._calls)):
+                skipped = int(self._skipped[index])
+                found[index] = time_calls(self._calls[index], self.sizes[index] + skipped)[skipped:]
+            yield [found[index] for index in range(len(self._calls))]
 
 
-def _burst(call: Call, count: int) -> float:
-    if count > 1:
-        call()
-    times = []
-    for _ in range(count):
+def in_turn(calls: Sequence[Call], rounds: int = 30, seconds: float = 6.0, fewest: int = FEWEST_ROUNDS) -> list[np.ndarray]:
+    """For each of `calls` the median milliseconds of its burst, one figure a round; fewer rounds, though at least `fewest`, to keep to `seconds`."""
+    bursts = Bursts(calls)
+    count = int(np.clip(1000 * seconds / max(bursts.round_ms, 1e-6), fewest, max(rounds, fewest)))
+    medians = [[float(np.median(times)) for times in found] for _, found in zip(range(count), bursts.rounds(), strict=False)]
+    return [np.array(column) for column in zip(*medians, strict=True)]
+
+
+def time_calls(call: Call, count: int) -> np.ndarray:
+    """Milliseconds of each of `count` calls."""
+    times = np.empty(count)
+    for index in range(count):
         start = time.perf_counter_ns()
         call()
-        times.append((time.perf_counter_ns() - start) / 1e6)
-    return float(np.median(times))
+        times[index] = (time.perf_counter_ns() - start) / 1e6
+    return times

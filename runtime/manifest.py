@@ -14,7 +14,7 @@ import msgspec
 
 from ..errors import BundleError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: several variants in one bundle
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +90,23 @@ class FileEntry(_Record, frozen=True):
     size: int
 
 
+class Variant(_Record, frozen=True):
+    """Another form of the same network: what differs from the manifest that lists it, under the same names."""
+
+    variant: str
+    engine: str
+    artifact: str
+    precision: str
+    layers: dict[str, str]
+    integer_layers: IntegerLayers
+    tolerance: Tolerance
+    parity: Parity
+    floats: str = "fp32"
+    isa: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 class Manifest(_Record, frozen=True):
     schema: int
     name: str
@@ -112,7 +129,17 @@ class Manifest(_Record, frozen=True):
     left_to_device: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     files: dict[str, FileEntry] = {}
+    variant: str = ""  # the name of the form described here, where the bundle carries several
+    variants: tuple[Variant, ...] = ()  # the others; each passed the gate
     digest: str = ""
+
+    def forms(self) -> dict[str, Manifest]:
+        """By name, what this manifest would say if the bundle carried that form alone; its own comes first."""
+        own = msgspec.structs.replace(self, variants=())
+        return {self.variant: own} | {
+            other.variant: msgspec.structs.replace(own, **{field: getattr(other, field) for field in Variant.__struct_fields__})
+            for other in self.variants
+        }
 
 
 def json_schema() -> dict[str, Any]:

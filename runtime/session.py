@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, MissingError
 from .bundle import Bundle
 from .engines import open_engine
 from .manifest import TensorSpec
+from .tuned import Choice, recall
 
 if TYPE_CHECKING:
     from .decode import Cost, Decoded, Strategy
@@ -20,10 +22,33 @@ if TYPE_CHECKING:
 def load(path: str | Path, threads: int | None = None) -> Session:
     """Opens a bundle for running; every file is hashed first.
 
-    threads: computing threads (None: 1, so that a robot's other work keeps its cores). Raises BundleError, naming the file,
-    for a bundle that was changed; MissingError where its engine is not installed.
+    The form that `edgeattn tune` found to be the fastest here, else the bundle's own. threads: computing threads (None: what was tuned, else 1, so
+    that a robot's other work keeps its cores). Raises BundleError, naming the file, for a bundle that was changed; MissingError where its engine is
+    not installed.
     """
-    return Session(Bundle.open(path), threads)
+    bundle = Bundle.open(path)
+    choice = recall(bundle.manifest)
+    if choice is not None:
+        session = _tuned(bundle, choice, threads)
+        if session is not None:
+            return session
+    return Session(bundle, threads)
+
+
+def _tuned(bundle: Bundle, choice: Choice, threads: int | None) -> Session | None:
+    """The tuned form; None, with a warning, where its engine is no longer the one that was measured."""
+    form = bundle.forms()[choice.variant]
+    measured = choice.engines.get(form.manifest.engine, "")
+    try:
+        session = Session(form, threads or choice.threads)
+    except MissingError:
+        here = "missing"
+    else:
+        here = session.engine.version
+        if here == measured:
+            return session
+    warnings.warn(f"{bundle.path} was tuned with {measured}, which is {here} now: run `edgeattn tune` again.", stacklevel=3)
+    return None
 
 
 class Session:

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..errors import EdgeattnError, InputError
+from ..errors import EdgeattnError, InputError, MissingError
 from .bundle import Bundle
 from .compare import parity
-from .golden import FILE, Golden, unpack_golden
+from .golden import golden_of
 from .machine import isa_flags
 from .manifest import Check, Parity
 from .session import Session
@@ -44,19 +44,44 @@ def verify(path: str | Path, threads: int | None = None) -> Verification:
         raise
     except EdgeattnError as error:
         return Verification(False, (Check(name="integrity", ok=False, detail=str(error)),))
-    manifest = bundle.manifest
-    checks = [Check(name="integrity", ok=True, detail=f"{len(bundle.files)} files, sha256 as in the manifest")]
-    checks.append(_gate(bundle))
+    checks = [Check(name="integrity", ok=True, detail=f"{len(bundle.files)} files, sha256 as in the manifest"), _gate(bundle)]
+    own, *others = bundle.forms().values()
+    measured, found = _form(own, threads)
+    checks += found
+    for other in others:
+        checks += _other_form(other, threads)
+    checks += [Check(name="left to the device", ok=True, detail=left) for left in bundle.manifest.left_to_device]
+    return Verification(all(check.ok for check in checks), tuple(checks), measured)
+
+
+def session_here(bundle: Bundle, threads: int | None = None) -> Session:
+    """A session of one form of the network. Raises MissingError where this machine lacks its engine or instructions."""
+    lacking = _lacking(bundle)
+    if lacking:
+        raise MissingError(f"this CPU lacks {lacking}")
+    return Session(bundle, threads)
+
+
+def _form(bundle: Bundle, threads: int | None) -> tuple[Parity | None, list[Check]]:
+    """The network as the manifest itself describes it: its engine, the instructions it was made for, its golden vectors."""
     try:
         session = Session(bundle, threads)
     except EdgeattnError as error:
-        return Verification(False, (*checks, Check(name="engine", ok=False, detail=str(error))))
-    checks.append(Check(name="engine", ok=True, detail=session.engine.version))
-    checks.append(_instruction_set(bundle))
-    measured, golden_checks = _golden(session, unpack_golden(bundle.read(FILE)))
-    checks += golden_checks
-    checks += [Check(name="left to the device", ok=True, detail=left) for left in manifest.left_to_device]
-    return Verification(all(check.ok for check in checks), tuple(checks), measured)
+        return None, [Check(name="engine", ok=False, detail=str(error))]
+    measured, checks = check_golden(session)
+    return measured, [Check(name="engine", ok=True, detail=session.engine.version), _instruction_set(bundle), *checks]
+
+
+def _other_form(bundle: Bundle, threads: int | None) -> list[Check]:
+    """A further variant, under its name; one that is not for this machine is no failure, for the bundle runs without it."""
+    name = bundle.manifest.variant
+    try:
+        session = session_here(bundle, threads)
+    except MissingError as error:
+        return [Check(name=f"{name}: left out", ok=True, detail=str(error))]
+    except EdgeattnError as error:
+        return [Check(name=f"{name}: engine", ok=False, detail=str(error))]
+    return [Check(name=f"{name}: {check.name}", ok=check.ok, detail=check.detail) for check in check_golden(session)[1]]
 
 
 def _gate(bundle: Bundle) -> Check:
@@ -69,15 +94,20 @@ def _gate(bundle: Bundle) -> Check:
 
 def _instruction_set(bundle: Bundle) -> Check:
     """A bundle for VNNI multiplies u8 by s8, which plain AVX2 saturates; the golden vectors would not always show it."""
-    lacking = [flag for flag in bundle.manifest.isa if flag not in isa_flags()]
+    lacking = _lacking(bundle)
     if lacking:
-        detail = f"compiled for {', '.join(lacking)}, which this CPU lacks: recompile for this device (edgeattn devices lists them)"
+        detail = f"compiled for {lacking}, which this CPU lacks: recompile for this device (edgeattn devices lists them)"
         return Check(name="instruction set", ok=False, detail=detail)
     return Check(name="instruction set", ok=True, detail=", ".join(bundle.manifest.isa) or "none required")
 
 
-def _golden(session: Session, golden: Golden) -> tuple[Parity | None, list[Check]]:
-    manifest = session.manifest
+def _lacking(bundle: Bundle) -> str:
+    return ", ".join(flag for flag in bundle.manifest.isa if flag not in isa_flags())
+
+
+def check_golden(session: Session) -> tuple[Parity | None, list[Check]]:
+    """The golden vectors through a session, against the reference's outputs and those of the compiling machine."""
+    manifest, golden = session.manifest, golden_of(session.bundle)
     try:
         outputs = session.run(**golden.inputs)
     except EdgeattnError as error:
