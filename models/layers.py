@@ -25,7 +25,7 @@ class SelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block around any token mixer: x + mixer(LN(x)), then x + MLP(LN(x)). x: (batch, tokens, dim)."""
+    """Pre-norm residual block around any token mixer: x + mixer(LN(x)), then x + MLP(LN(x)). x: (batch, tokens, dim); others go to the mixer."""
 
     def __init__(self, dim: int, mixer: nn.Module, expansion: int = 4) -> None:
         super().__init__()
@@ -33,8 +33,8 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(nn.Linear(dim, expansion * dim), nn.GELU(), nn.Linear(expansion * dim, dim))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attention(self.norm1(x))
+    def forward(self, x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        x = x + self.attention(self.norm1(x), *others)
         return x + self.mlp(self.norm2(x))
 
 

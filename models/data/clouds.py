@@ -12,7 +12,7 @@ KINDS = ("sphere", "cube", "torus", "cone")
 NOISE = 0.02  # of a point's coordinates; objects have a radius of about half a unit
 
 
-def scenes(count: int, seed: int, objects: int = 3, points: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def scenes(count: int, seed: int, objects: int = 3, points: int = 48) -> tuple[np.ndarray, np.ndarray]:
     """(count, objects x points, 6): coordinates within about 1.6 units of the middle, then unit normals; (count, objects x points): the kinds."""
     random = np.random.default_rng(seed)
     kinds = random.integers(0, len(KINDS), (count, objects))
@@ -22,7 +22,7 @@ def scenes(count: int, seed: int, objects: int = 3, points: int = 64) -> tuple[n
         place[chosen], normal[chosen] = surface(random, int(chosen.sum()), points)
     place -= place.mean(2, keepdims=True)
     place *= random.uniform(0.4, 0.6, (count, objects, 1, 1)) / np.sqrt((place**2).sum(-1).mean(-1))[..., None, None]
-    turn = _rotations(random, (count, objects))
+    turn = rotations(random, (count, objects))
     place, normal = (x @ turn for x in (place, normal))
     place += _centres(random, count, objects)[:, :, None] + NOISE * random.standard_normal(place.shape)
     order = random.permuted(np.tile(np.arange(objects * points), (count, 1)), axis=1)
@@ -39,7 +39,7 @@ def _centres(random: np.random.Generator, count: int, objects: int) -> np.ndarra
     return draws[first, np.arange(count)]
 
 
-def _rotations(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def rotations(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Rotations, uniformly distributed, from unit quaternions: (*shape, 3, 3)."""
     q = random.standard_normal((*shape, 4))
     w, x, y, z = np.moveaxis(q / np.linalg.norm(q, axis=-1, keepdims=True), -1, 0)
