@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, metadata
 from ..errors import InputError, MissingError
 
 ENTRY = struct.Struct("<4I")
+LARGEST = 128 << 20  # bytes: a chip's SDRAM
 PACKAGES = ("sPyNNaker", "SpiNNFrontEndCommon")
 COPY_ABSOLUTE, COPY, FILL, EXECUTE, END = 1, 2, 3, 4, 0xFF
 
@@ -28,7 +29,8 @@ class Image:
 
 
 def read_aplx(data: bytes, name: str = "the .aplx") -> Image:
-    """The blocks of an .aplx. Raises InputError for a table that ends early, points outside the file or holds an unknown command."""
+    """The blocks of an .aplx. Raises InputError for a table that ends early, points outside the file, fills more than a chip has or
+    holds an unknown command."""
     blocks: list[tuple[int, bytes]] = []
     for offset in range(0, len(data) - ENTRY.size + 1, ENTRY.size):
         command, first, second, third = ENTRY.unpack_from(data, offset)
@@ -38,6 +40,8 @@ def read_aplx(data: bytes, name: str = "the .aplx") -> Image:
                 raise InputError(f"{name}: the block at {offset:#x} reaches to {start + third:#x}, the file ends at {len(data):#x}.")
             blocks.append((first, data[start : start + third]))
         elif command == FILL:
+            if second % 4 or second > LARGEST:
+                raise InputError(f"{name}: the fill at {offset:#x} is of {second:#x} bytes: not whole words, or more than {LARGEST:#x}.")
             blocks.append((first, struct.pack("<I", third) * (second // 4)))
         elif command == EXECUTE:
             return Image(tuple(blocks), first)

@@ -10,19 +10,21 @@ import struct
 from collections.abc import Callable
 
 from .aplx import Image
-from .core import Core, Device
+from .core import Core, Device, Failure
+from .faults import Fault, raised
 from .heap import Heap
 from .memory import SharedMemory
 from .packets import Packet
 from .router import Router, Table
 from .system import SystemController
+from .watchdog import Watchdog
 
 CORES = 18
 VCPU, VCPU_SIZE = 0xE5007000, 128
 VARIABLES = 0xE5007F00
 USER_HEAP, SYSTEM_AREA, SDRAM_END = 0x60000000, 0x67800000, 0x68000000
-IMAGE = SYSTEM_AREA  # where the host writes an executable or a routing table before it is started or loaded
-TAGS = SYSTEM_AREA + 0x40000  # 256 x 256 words: the tagged block of each application
+IMAGE, IMAGE_SIZE = SYSTEM_AREA, 0x40000  # where the host writes an executable or a routing table before it is started or loaded
+TAGS = IMAGE + IMAGE_SIZE  # 256 x 256 words: the tagged block of each application
 APPLICATIONS, APPLICATION_SIZE = TAGS + 0x40000, 8
 ROUTER_COPY = APPLICATIONS + 256 * APPLICATION_SIZE
 CORE_BUFFERS, CORE_BUFFER_SIZE = ROUTER_COPY + 1025 * 16, 0x8000
@@ -30,18 +32,28 @@ SYSTEM_HEAP = CORE_BUFFERS + CORES * CORE_BUFFER_SIZE
 MESSAGES, MESSAGE_SIZE, MESSAGE_COUNT = 0xE5001000, 296, 16
 SYSTEM_RAM_HEAP, SYSTEM_RAM_HEAP_END = 0xE5003000, 0xE5006000
 CLOCK_MHZ, BUFFER_SIZE = 200, 16384
-STATE, APPLICATION, TO_CORE, FROM_CORE = 46, 47, (48, 56), (52, 57)  # offsets in a core's block: state, application, mailboxes (message, command)
+ERROR, STATE, APPLICATION = 44, 46, 47  # offsets in a core's block
+TO_CORE, FROM_CORE = (48, 56), (52, 57)  # mailboxes: message, command
 USER = 112  # the four user words
 MESSAGE, SIGNAL = 1, 3  # mailbox commands
-INITIALISING, RUNNING, IDLE = 4, 7, 15
+FAILED, STUCK, INITIALISING, RUNNING, IDLE = 2, 3, 4, 7, 15
+DATA_ABORT = 5  # a run-time error
 SYNC_0, SYNC_1 = 4, 5
 
 
 class Chip:
-    """At (x, y). outside(x, y, packet, link or None): takes what leaves through the router; to_host(message): takes what cores send to the host."""
+    """At (x, y). route: takes the packets that cores send; to_host: takes their messages to the host; fail: told why a core ended."""
 
-    def __init__(self, place: tuple[int, int], route: Callable[[Chip, Packet], None], to_host: Callable[[Chip, bytes], None]) -> None:
-        self.place, self._route, self._to_host = place, route, to_host
+    def __init__(
+        self,
+        place: tuple[int, int],
+        route: Callable[[Chip, Packet], None],
+        to_host: Callable[[Chip, bytes], None],
+        fail: Callable[[Fault], None] = raised,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        self.place, self._route, self._to_host, self._fail = place, route, to_host, fail
+        self.watchdog = watchdog or Watchdog()
         self.memory = SharedMemory()
         self.router = Router()
         self.system = SystemController(self._called)
@@ -64,6 +76,13 @@ class Chip:
 
     def send(self, processor: int, packet: Packet) -> None:
         self._route(self, packet)
+
+    def failed(self, processor: int, failure: Failure) -> None:
+        """Leaves in the core's block what the system software leaves there on a run-time error, for the host to read."""
+        self.memory.write(self.vcpu(processor), struct.pack("<11I", *failure.registers))
+        self.memory.set_byte(self.vcpu(processor, ERROR), 0 if failure.stuck else DATA_ABORT)
+        self.memory.set_byte(self.vcpu(processor, STATE), STUCK if failure.stuck else FAILED)
+        self._fail(failure.fault)
 
     def vcpu(self, processor: int, offset: int = 0) -> int:
         """The address of a core's block of 128 bytes in system RAM, or of a field in it."""
@@ -97,11 +116,12 @@ class Chip:
     def start(self, image: Image, processors: list[int], application: int, wait: bool = False) -> None:
         """Starts an application on cores; wait: hold it before its main routine until the start signal."""
         for processor in processors:
+            self.cores.setdefault(processor, Core(self, processor)).load(image)
+        for processor in processors:
             self.memory.set_byte(self.vcpu(processor, STATE), INITIALISING)
             self.system.flags |= 1 << processor
         for processor in processors:
-            core = self.cores.setdefault(processor, Core(self, processor))
-            core.start(image, int(wait) << 8 | application)
+            self.cores[processor].start(image.entry, int(wait) << 8 | application)
 
     def stop(self, application: int) -> None:
         """Ends an application: its cores, memory and routes are free again."""
@@ -138,6 +158,8 @@ class Chip:
         if processor not in self.cores or not self.cores[processor].running:
             return False
         address = self._take_buffer()
+        if not address:
+            raise Fault(f"chip {self.name}: no message buffer is left for core {processor}.")
         self.memory.write(address + 4, struct.pack("<HH", len(message), 0) + message)
         self._post(processor, MESSAGE, address)
         self._interrupt(processor)
@@ -171,7 +193,8 @@ class Chip:
 
     def _take_buffer(self) -> int:
         address = self.memory.word(VARIABLES + 0x68)
-        self.memory.set_word(VARIABLES + 0x68, self.memory.word(address))
+        if address:
+            self.memory.set_word(VARIABLES + 0x68, self.memory.word(address))
         return address
 
     def _give_buffer(self, address: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import MissingError
@@ -19,6 +20,7 @@ from .interrupts import SYSTEM, TIMER_1, InterruptController
 from .memory import SharedMemory
 from .packets import CommunicationsController, Packet
 from .timers import Timers
+from .watchdog import Watchdog
 
 try:
     import unicorn
@@ -32,6 +34,13 @@ NOWHERE = 0xFFFFFFFE  # an address that execution never reaches
 PAGE = 0x1000
 MODE, THUMB, MASK_FIQ, MASK_IRQ = 0x1F, 0x20, 0x40, 0x80
 FIQ_MODE, IRQ_MODE, SUPERVISOR = 0x11, 0x12, 0x13
+FAILED_REGISTERS = (
+    *(getattr(arm, f"UC_ARM_REG_R{number}") for number in range(8)),
+    arm.UC_ARM_REG_CPSR,
+    arm.UC_ARM_REG_SP,
+    arm.UC_ARM_REG_LR,
+    arm.UC_ARM_REG_PC,
+)
 ACCESS = {unicorn.UC_MEM_READ_UNMAPPED: "reads", unicorn.UC_MEM_WRITE_UNMAPPED: "writes", unicorn.UC_MEM_FETCH_UNMAPPED: "runs into"}
 
 
@@ -41,6 +50,15 @@ class Device(Protocol):
     def read(self, offset: int) -> int: ...
 
     def write(self, offset: int, value: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a core ended, and its registers then: r0 to r7, state, stack pointer and link; stuck: it never slept."""
+
+    fault: Fault
+    registers: tuple[int, ...]
+    stuck: bool = False
 
 
 class ChipSide(Protocol):
@@ -56,7 +74,12 @@ class ChipSide(Protocol):
 
     def interrupted(self, processor: int) -> bool: ...
 
+    @property
+    def watchdog(self) -> Watchdog: ...
+
     def send(self, processor: int, packet: Packet) -> None: ...
+
+    def failed(self, processor: int, failure: Failure) -> None: ...
 
 
 class Core:
@@ -80,17 +103,21 @@ class Core:
         self.itcm, self.dtcm = mmap.mmap(-1, ITCM_SIZE), mmap.mmap(-1, DTCM_SIZE)
         self.running = False
         self._machine: Any = None
+        self._wrong = ""  # why the core has to end
 
-    def start(self, image: Image, application: int) -> None:
-        """Puts an image in place and runs it until it sleeps. application: its number, and its flags in bits 8 and up."""
+    def load(self, image: Image) -> None:
+        """Puts an image in place. Raises Fault for a block that no memory takes."""
         self.reset()
         for address, data in image.blocks:
             self.write(address, data)
+
+    def start(self, entry: int, application: int) -> None:
+        """Runs what was loaded until it sleeps. application: its number, and its flags in bits 8 and up."""
         self._machine = self._build()
         self._machine.reg_write(arm.UC_ARM_REG_CPSR, MASK_IRQ | MASK_FIQ | SUPERVISOR)
         self._machine.reg_write(arm.UC_ARM_REG_R0, application)
         self.running = True
-        self._run(image.entry)
+        self._run(entry)
         self.wake()
 
     def stop(self) -> None:
@@ -144,15 +171,19 @@ class Core:
         self._run(vector)
 
     def _run(self, place: int) -> None:
-        """Runs ARM code from `place` until the core sleeps."""
-        machine = self._machine
+        """Runs ARM code from `place` until the core sleeps. What it cannot go along with ends this core, and the chip is told."""
+        machine, stuck = self._machine, False
         try:
-            machine.emu_start(place, NOWHERE)
-        except (unicorn.UcError, Fault) as error:
+            stuck = not self.chip.watchdog.run(machine, place, NOWHERE)
+        except unicorn.UcError as error:
+            self._wrong = self._wrong or f"{error}."
+        if stuck:
+            self._wrong = f"it has not slept for {self.chip.watchdog.seconds:g} s."
+        if self._wrong:
             self.running = False
-            place, link = machine.reg_read(arm.UC_ARM_REG_PC), machine.reg_read(arm.UC_ARM_REG_LR)
-            reason = self._access or f"{error}"
-            raise Fault(f"{self.name}, at {place:#010x} called from {link:#010x}: {reason}") from error
+            *registers, link, place = machine.reg_read_batch(FAILED_REGISTERS)
+            fault = Fault(f"{self.name}, at {place:#010x} called from {link:#010x}: {self._wrong}")
+            self.chip.failed(self.number, Failure(fault, (*registers, link), stuck))
 
     def _build(self) -> Any:
         machine = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_ARM)
@@ -170,34 +201,37 @@ class Core:
         ]
         for bases, device in own:
             for base in bases:
-                _map(machine, base, 1, device)
+                self._map(machine, base, 1, device)
         for base, pages, device in self.chip.shared:
-            _map(machine, base, pages, device)
-        self._access = ""
+            self._map(machine, base, pages, device)
         machine.hook_add(unicorn.UC_HOOK_MEM_UNMAPPED, self._unmapped)
         return machine
 
+    def _map(self, machine: Any, base: int, pages: int, device: Device) -> None:
+        def read(machine: Any, offset: int, _size: int, _data: object) -> int:
+            try:
+                return device.read(offset)
+            except Fault as error:
+                self._refuse(machine, error, base)
+                return 0
+
+        def write(machine: Any, offset: int, _size: int, value: int, _data: object) -> None:
+            try:
+                device.write(offset, value)
+            except Fault as error:
+                self._refuse(machine, error, base)
+
+        machine.mmio_map(base, pages * PAGE, read, None, write, None)
+
+    def _refuse(self, machine: Any, error: Fault, base: int) -> None:
+        self._wrong = error.at(base) if isinstance(error, UnknownRegister) else f"{error}"
+        machine.emu_stop()
+
     def _unmapped(self, machine: Any, access: int, address: int, size: int, value: int, data: object) -> bool:
         written = f" ({value & 0xFFFFFFFF:#010x})" if access == unicorn.UC_MEM_WRITE_UNMAPPED else ""
-        self._access = f"it {ACCESS[access]} {address:#010x}{written}, where there is neither memory nor a device."
+        self._wrong = f"it {ACCESS[access]} {address:#010x}{written}, where there is neither memory nor a device."
         return False
 
 
 def _pointer(memory: mmap.mmap) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
-
-
-def _map(machine: Any, base: int, pages: int, device: Device) -> None:
-    def read(_machine: Any, offset: int, _size: int, _data: object) -> int:
-        try:
-            return device.read(offset)
-        except UnknownRegister as error:
-            raise Fault(error.at(base)) from None
-
-    def write(_machine: Any, offset: int, _size: int, value: int, _data: object) -> None:
-        try:
-            device.write(offset, value)
-        except UnknownRegister as error:
-            raise Fault(error.at(base)) from None
-
-    machine.mmio_map(base, pages * PAGE, read, None, write, None)

@@ -20,3 +20,8 @@ class UnknownRegister(Fault):
         """The message, with the address as the core gave it."""
         done = "read" if self.value is None else f"written with {self.value:#010x}"
         return f"the {self.device} has no register at {base + self.offset:#010x} ({done})."
+
+
+def raised(fault: Fault) -> None:
+    """What becomes of a core's fault where nobody else takes it."""
+    raise fault

@@ -53,6 +53,15 @@ class Heap:
             before, free = free, word(free + 4)
         return 0
 
+    def holds(self, address: int) -> bool:
+        """Whether a taken block is at an address."""
+        block = self.memory.word(self.base + 4)
+        while following := self.memory.word(block):
+            if block + BLOCK == address:
+                return self.memory.word(block + 4) >= TAKEN
+            block = following
+        return False
+
     def free(self, address: int) -> None:
         """Gives a block back and merges it with its free neighbours."""
         word, put = self.memory.word, self.memory.set_word

@@ -7,24 +7,31 @@ in the step it was sent in, as on a board that keeps up with real time; late and
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 
 from .chip import CORES, Chip
 from .core import Core
+from .faults import Fault, raised
 from .packets import Packet
 from .router import LINKS, STEP
 from .timers import ENABLE
+from .watchdog import Watchdog
 
 SHORTEST = 20_000  # cycles: the system's monitors poll faster for dropped packets to send again; none is dropped, so their timers stand still
 
 
 class Machine:
-    """places: where chips are. lost: packets by key that no entry matched on the chip of their sender, or that left the board."""
+    """places: where chips are; fail: told of each fault of a core, raises it by default.
 
-    def __init__(self, places: list[tuple[int, int]]) -> None:
+    lost: packets by key that no entry matched on the chip of their sender, that left the board, or whose core runs nothing.
+    """
+
+    def __init__(self, places: list[tuple[int, int]], fail: Callable[[Fault], None] = raised) -> None:
         self.messages: list[tuple[Chip, bytes]] = []  # what cores sent to the host
         self.lost: Counter[int] = Counter()
         self._moving: deque[tuple[Chip, Packet, int | None]] = deque()
-        self.chips = {place: Chip(place, self._sent, self._told) for place in sorted(set(places))}
+        watchdog = Watchdog()
+        self.chips = {place: Chip(place, self._sent, self._told, fail, watchdog) for place in sorted(set(places))}
         for place, chip in self.chips.items():
             chip.router.hops = {other: hop(place, other) for other in self.chips}
 
@@ -71,7 +78,10 @@ class Machine:
                     self._moving.append((self.chips[x, y], packet, (link + LINKS // 2) % LINKS))
                 else:
                     self.lost[packet.key] += 1
-        reached = [chip.cores[p] for p in range(CORES) if route >> (LINKS + p) & 1 and p in chip.cores and chip.cores[p].running]
+        named = [chip.cores.get(p) for p in range(CORES) if route >> (LINKS + p) & 1]
+        reached = [core for core in named if core is not None and core.running]
+        if len(reached) < len(named):
+            self.lost[packet.key] += len(named) - len(reached)
         for core in reached:
             core.packets.received.append(packet)
         return reached

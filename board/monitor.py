@@ -12,14 +12,15 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from .aplx import read_aplx
-from .chip import APPLICATION, CORES, IMAGE, STATE, SYNC_0, SYNC_1, Chip
+from .chip import APPLICATION, CORES, IMAGE, IMAGE_SIZE, STATE, SYNC_0, SYNC_1, Chip
 from .faults import Fault
 from .machine import Machine
-from .router import LINKS, STEP
+from .router import ENTRIES, LINKS, STEP
 
 LOG = logging.getLogger(__name__)
-OK, BAD_SUM, BAD_COMMAND, BAD_ARGUMENT, NO_CORE = 0x80, 0x82, 0x83, 0x84, 0x88
+OK, BAD_LENGTH, BAD_SUM, BAD_COMMAND, BAD_ARGUMENT, NO_CORE = 0x80, 0x81, 0x82, 0x83, 0x84, 0x88
 LARGEST = 256  # bytes of data in a message
+TAGS = range(8)  # those that the host sets
 STOP_SIGNAL = 2
 WAIT = 1 << 18
 ADDRESS = 0xE5007FF0  # in the system variables: the chip's Ethernet address
@@ -89,20 +90,25 @@ class Monitor:
 
     def _read(self, request: Request) -> bytes:
         address, size, _ = request.arguments
-        return request.chip.read(address, size)
+        return request.chip.read(address, _sized(size))
 
     def _write(self, request: Request) -> bytes:
-        request.chip.write(request.arguments[0], request.data[: request.arguments[1]])
+        address, size, _ = request.arguments
+        if len(request.data) < _sized(size):
+            raise Refused(BAD_LENGTH, f"{size} bytes were announced, {len(request.data)} came")
+        request.chip.write(address, request.data[:size])
         return b""
 
     def _fill(self, request: Request) -> bytes:
         address, word, size = request.arguments
+        if address % 4 or size % 4 or request.chip.memory.locate(address, size) is None:
+            raise Refused(BAD_ARGUMENT, f"{size} bytes at {address:#010x} are not whole words of shared memory")
         request.chip.write(address, struct.pack("<I", word) * (size // 4))
         return b""
 
     def _link_read(self, request: Request) -> bytes:
         address, size, link = request.arguments
-        return self._neighbour_of(request.chip, link).read(address, size)
+        return self._neighbour_of(request.chip, link).read(address, _sized(size))
 
     def _neighbour_of(self, chip: Chip, link: int) -> Chip:
         step = STEP[link] if link < LINKS else (99, 99)
@@ -120,24 +126,26 @@ class Monitor:
         return struct.pack("<I", sum(matching))
 
     def _run(self, request: Request) -> bytes:
-        self._start(request.chip, request.arguments[0])
+        self._start(request.chip, request.chip.memory.read(IMAGE, IMAGE_SIZE), request.arguments[0])
         return b""
 
     def _copy_and_run(self, request: Request) -> bytes:
         link_and_sum, size, cores = request.arguments
+        if size % 4 or size > IMAGE_SIZE:
+            raise Refused(BAD_LENGTH, f"an image of {size} bytes is not whole words, or more than {IMAGE_SIZE}")
         image = self._neighbour_of(request.chip, link_and_sum & 7).memory.read(IMAGE, size)
         wanted, found = link_and_sum >> 3, sum(struct.unpack(f"<{size // 4}I", image)) & 0x1FFFFFFF
         if wanted not in (0, found):
             raise Refused(BAD_SUM, f"the image's checksum is {found:#x}")
         request.chip.memory.write(IMAGE, image)
-        self._start(request.chip, cores)
+        self._start(request.chip, image, cores)
         return b""
 
-    def _start(self, chip: Chip, cores: int) -> None:
+    def _start(self, chip: Chip, image: bytes, cores: int) -> None:
         """cores: a mask of cores, the wait flag, and the application's number in the upper byte."""
         processors = [p for p in range(1, CORES) if cores >> p & 1]
         if processors:
-            chip.start(read_aplx(chip.memory.read(IMAGE, 0x20000), "the loaded image"), processors, cores >> 24, bool(cores & WAIT))
+            chip.start(read_aplx(image, "the loaded image"), processors, cores >> 24, bool(cores & WAIT))
 
     def _signal(self, request: Request) -> bytes:
         _, data, _ = request.arguments
@@ -166,6 +174,8 @@ class Monitor:
     def _tag(self, request: Request) -> bytes:
         first, second, third = request.arguments
         operation, tag = first >> 16 & 255, first & 255
+        if operation in (1, 2, 3) and tag not in TAGS:
+            raise Refused(BAD_ARGUMENT, f"tag {tag} is none of {TAGS.start} to {TAGS.stop - 1}")
         if operation == 1:
             address = ".".join(str(part) for part in struct.pack("<I", third)) if third else request.sender[0]
             port = request.sender[1] if first >> 30 & 1 else second & 0xFFFF
@@ -191,6 +201,8 @@ class Monitor:
         if operation == 0:
             return struct.pack("<I", chip.heap.allocate(second, application, third))
         if operation == 1:
+            if not chip.heap.holds(second):
+                raise Refused(BAD_ARGUMENT, f"no block was allocated at {second:#010x}")
             chip.heap.free(second)
             return b""
         if operation == 2:
@@ -207,6 +219,9 @@ class Monitor:
     def _route(self, request: Request) -> bytes:
         first, second, third = request.arguments
         operation, count, chip = first & 255, first >> 16, request.chip
+        start = {1: second, 2: third}.get(operation, 0)
+        if start + count > ENTRIES:
+            raise Refused(BAD_ARGUMENT, f"{count} entries from {start} on reach beyond the table's {ENTRIES}")
         if operation == 0:
             chip.table.reset()
         elif operation == 1:
@@ -230,6 +245,13 @@ class Monitor:
         states = bytes(chip.state(processor) for processor in range(CORES))
         address = self._address if root else bytes(4)
         return struct.pack("<III", flags, chip.heap.largest(), 0x2000) + states + bytes(2) + address + struct.pack("<H", towards_root(chip.place))
+
+
+def _sized(size: int) -> int:
+    """The size of a read or write, where a message holds as much."""
+    if size > LARGEST:
+        raise Refused(BAD_LENGTH, f"{size} bytes are more than a message's {LARGEST}")
+    return size
 
 
 def towards_root(place: tuple[int, int]) -> int:

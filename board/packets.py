@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .faults import UnknownRegister
+from .faults import Fault, UnknownRegister
 from .interrupts import FIXED_ROUTE, MULTICAST, ROOM_TO_SEND, TX_EMPTY
 
 PAYLOAD, KIND = 0x00020000, 0x00C00000  # of a control word: a payload goes along; multicast, point to point, neighbour or fixed route
+ROUTED = ("multicast", "fixed route")
 KINDS = {0x00000000: "multicast", 0x00400000: "point to point", 0x00800000: "nearest neighbour", 0x00C00000: "fixed route"}
 EMPTY, NOT_FULL, RECEIVED = 0x80000000, 0x10000000, 0x80000000
 
@@ -69,7 +70,10 @@ class CommunicationsController:
         elif offset == 0x08:
             payload = self.payload if self.payload is not None or not self.control & PAYLOAD else 0
             self.payload = None
-            self._send(Packet(value, payload, KINDS[self.control & KIND]))
+            packet = Packet(value, payload, KINDS[self.control & KIND])
+            if packet.kind not in ROUTED:
+                raise Fault(f"it sends a {packet.kind} packet to {value:#010x}; modelled are {' and '.join(ROUTED)} packets.")
+            self._send(packet)
         elif offset == 0x18:
             self.source = value
         elif offset != 0x0C:  # the receiver's sticky errors are cleared there; it has none

@@ -16,27 +16,32 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from ipaddress import IPv4Address
 
 from ..errors import InputError
 from .aplx import origins
-from .chip import Chip
+from .chip import CORES, Chip
 from .faults import Fault
 from .machine import Machine
-from .monitor import NO_CORE, Monitor, Request, board_places
+from .monitor import BAD_LENGTH, LARGEST, NO_CORE, Monitor, Request, board_places
 
 LOG = logging.getLogger(__name__)
 PORT, ETHERNET = 17893, 0xFF
 TRANSIENT = range(8, 200)  # tags that carry answers back to whoever asked
-HEADER = struct.Struct("<BBBBBBBB")
+HEADER, COMMAND = struct.Struct("<BBBBBBBB"), struct.Struct("<HHIII")  # SDP; number, sequence and three arguments
 
 
 class Server:
     """A version 5 board at `host`."""
 
     def __init__(self, host: str = "127.0.0.1", places: list[tuple[int, int]] | None = None) -> None:
+        try:
+            address = tuple(IPv4Address(host).packed)
+        except ValueError:
+            raise InputError(f"{host} is no IPv4 address, by which SpiNNaker boards are known.") from None
         self.host = host
-        self.machine = Machine(places or board_places())
-        self.monitor = Monitor(self.machine, tuple(int(part) for part in host.split(".")))
+        self.machine = Machine(places or board_places(), self._failed)
+        self.monitor = Monitor(self.machine, address)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         try:
@@ -57,11 +62,11 @@ class Server:
             ready, _, _ = select.select([self.socket], [], [], 0 if running else 0.2)
             while ready:
                 data, sender = self.socket.recvfrom(2048)
-                self._guarded(lambda data=data, sender=sender: self.receive(data, sender))  # type: ignore[misc]
+                self._guarded(data, sender)
                 ready, _, _ = select.select([self.socket], [], [], 0)
             if running:
                 started = time.perf_counter()
-                self._guarded(self.machine.step)
+                self.machine.step()
                 self.steps, self.busy = self.steps + 1, self.busy + time.perf_counter() - started
                 self._forward()
 
@@ -72,19 +77,22 @@ class Server:
     def close(self) -> None:
         self.socket.close()
 
-    def _guarded(self, action: object) -> None:
-        """A core's fault ends that core, as a run-time error would on a board, and is logged."""
-        assert callable(action)
+    def _failed(self, fault: Fault) -> None:
+        """A core's fault ends that core, as a run-time error would on a board; the others go on."""
+        LOG.error("%s", fault)
+
+    def _guarded(self, data: bytes, sender: tuple[str, int]) -> None:
+        """Takes a datagram, and all that follows from it."""
         try:
-            action()
-            self.machine.settle()
+            self.receive(data, sender)
         except Fault as error:
-            LOG.error("%s", error)
+            LOG.error("a datagram of %d bytes from %s:%d: %s", len(data), *sender, error)
+        self.machine.settle()
         self._forward()
 
     def receive(self, data: bytes, sender: tuple[str, int]) -> None:
         """One datagram of the host."""
-        if len(data) < 2 + HEADER.size:
+        if not 2 + HEADER.size <= len(data) <= 2 + HEADER.size + COMMAND.size + LARGEST:
             LOG.error("a datagram of %d bytes from %s:%d is no SDP message", len(data), *sender)
             return
         flags, tag, to, source, y, x, source_y, source_x = HEADER.unpack_from(data, 2)
@@ -93,21 +101,25 @@ class Server:
         if chip is None:
             LOG.error("a message for chip %d,%d, which this board does not have", x, y)
             return
-        core = to & 31
+        core, port = to & 31, to >> 5
         if core and core in chip.cores and chip.cores[core].running:
             tag = self._transient_tag(sender) if flags & 0x80 else tag
             chip.deliver(core, HEADER.pack(flags, tag, to, source, place[1], place[0], source_y, source_x) + data[10:])
             return
-        command, sequence, *arguments = struct.unpack_from("<HHIII", data[10:26].ljust(16, b"\0"))
-        if to >> 5:
-            LOG.error("core %s,%d runs nothing that takes a message on port %d", chip.name, core, to >> 5)
+        body = data[2 + HEADER.size :]
+        _, sequence = struct.unpack_from("<HH", body.ljust(4, b"\0"))
+        if port or core >= CORES:
+            LOG.error("core %s,%d runs nothing that takes a message on port %d", chip.name, core, port)
             code, answer = NO_CORE, b""
+        elif len(body) < COMMAND.size:
+            LOG.error("chip %s: a message of %d bytes from %s:%d is no command, which has %d and more", chip.name, len(body), *sender, COMMAND.size)
+            code, answer = BAD_LENGTH, b""
         else:
-            first, second, third = arguments
-            code, answer = self.monitor.answer(Request(chip, command, (first, second, third), data[26:], sender))
+            command, sequence, first, second, third = COMMAND.unpack_from(body)
+            code, answer = self.monitor.answer(Request(chip, command, (first, second, third), body[COMMAND.size :], sender))
         if flags & 0x80:
             header = HEADER.pack(0x07, ETHERNET, source, to, source_y, source_x, place[1], place[0])
-            self.socket.sendto(bytes(2) + header + struct.pack("<HH", code, sequence) + answer, sender)
+            self._send(bytes(2) + header + struct.pack("<HH", code, sequence) + answer, sender)
 
     def _transient_tag(self, sender: tuple[str, int]) -> int:
         for tag, known in self._transient.items():
@@ -122,21 +134,35 @@ class Server:
         """Sends on what cores have to say: to the host by tag, or to another core."""
         while self.machine.messages:
             chip, message = self.machine.messages.pop(0)
+            if len(message) < HEADER.size:
+                LOG.error("chip %s sent %d bytes, which are no SDP message", chip.name, len(message))
+                continue
             _, tag, to, _, y, x, _, _ = HEADER.unpack_from(message)
             if to != ETHERNET:
                 self._to_core(chip, (x, y), to, message)
             elif tag in self.monitor.tags:
                 address, port, strip = self.monitor.tags[tag]
-                self.socket.sendto(message[HEADER.size :] if strip else bytes(2) + message, (address, port))
+                self._send(message[HEADER.size :] if strip else bytes(2) + message, (address, port))
             elif tag in self._transient:
-                self.socket.sendto(bytes(2) + message, self._transient[tag])
+                self._send(bytes(2) + message, self._transient[tag])
             else:
                 LOG.error("chip %s sent a message to tag %d, which is not set", chip.name, tag)
 
+    def _send(self, data: bytes, to: tuple[str, int]) -> None:
+        try:
+            self.socket.sendto(data, to)
+        except OSError as error:
+            LOG.error("nothing can be sent to %s:%d: %s", *to, error.strerror)
+
     def _to_core(self, sender: Chip, place: tuple[int, int], to: int, message: bytes) -> None:
         target = self.machine.chips.get(place)
-        if target is None or not target.deliver(to & 31, message):
-            LOG.error("chip %s sent a message to core %s,%d, where nothing runs", sender.name, place, to & 31)
+        try:
+            delivered = target is not None and target.deliver(to & 31, message)
+        except Fault as error:
+            LOG.error("%s", error)
+        else:
+            if not delivered:
+                LOG.error("chip %s sent a message to core %d,%d,%d, where nothing runs", sender.name, *place, to & 31)
 
 
 def run(host: str, say: Callable[[str], None]) -> None:
@@ -152,6 +178,8 @@ def run(host: str, say: Callable[[str], None]) -> None:
             say(f"binaries of {package}")
         server.serve()
     except KeyboardInterrupt:
+        if lost := server.machine.lost:
+            say(f"{lost.total()} packets were lost, most of key {lost.most_common(1)[0][0]:#010x}")
         if server.busy:
             say(f"{server.steps} steps in {server.busy:.1f} s: {server.steps / 1000 / server.busy:.2f} of real time at steps of 1 ms")
     finally:

@@ -11,11 +11,15 @@ from .faults import UnknownRegister
 from .interrupts import TIMER_1, TIMER_2
 
 ENABLE, INTERRUPT, PERIODIC, ONE_SHOT = 0x80, 0x20, 0x40, 0x01
+SECOND = 0x20  # where the second timer's registers begin
 READ_COST = 50  # cycles: a quarter of a microsecond at 200 MHz
 
 
 class Timer:
-    def __init__(self) -> None:
+    """place: where its registers begin among those of both timers."""
+
+    def __init__(self, place: int = 0) -> None:
+        self.place = place
         self.load = self.count = self.control = self.background = 0
         self.raised = False
 
@@ -36,7 +40,7 @@ class Timer:
         plain = {0x00: self.load, 0x08: self.control, 0x10: int(self.raised), 0x14: int(self.up()), 0x18: self.background}
         if offset in plain:
             return plain[offset]
-        raise UnknownRegister("timer", offset)
+        raise UnknownRegister("timer", self.place + offset)
 
     def _passed(self, cycles: int) -> int:
         if self.control & PERIODIC or self.control & ONE_SHOT:
@@ -53,23 +57,23 @@ class Timer:
         elif offset == 0x18:
             self.background = value
         else:
-            raise UnknownRegister("timer", offset, value)
+            raise UnknownRegister("timer", self.place + offset, value)
 
 
 class Timers:
     """Both timers as one device."""
 
     def __init__(self) -> None:
-        self.first, self.second = Timer(), Timer()
+        self.first, self.second = Timer(), Timer(SECOND)
 
     def lines(self) -> int:
         return self.first.up() << TIMER_1 | self.second.up() << TIMER_2
 
     def read(self, offset: int) -> int:
-        return self.second.read(offset - 0x20) if offset >= 0x20 else self.first.read(offset)
+        return self.second.read(offset - SECOND) if offset >= SECOND else self.first.read(offset)
 
     def write(self, offset: int, value: int) -> None:
-        if offset >= 0x20:
-            self.second.write(offset - 0x20, value)
+        if offset >= SECOND:
+            self.second.write(offset - SECOND, value)
         else:
             self.first.write(offset, value)

@@ -12,10 +12,8 @@ import pytest
 
 pytest.importorskip("unicorn", reason="emulated cores need unicorn: pip install 'edgeattn[board]'")
 
-from edgeattn.board.machine import Machine
-from edgeattn.board.monitor import BAD_COMMAND, OK, Monitor, Request
-from edgeattn.board.server import PORT, Server
-from edgeattn.errors import InputError
+from edgeattn.board.machine import SHORTEST, Machine
+from edgeattn.board.monitor import OK, Monitor, Request
 from edgeattn.runtime.emulator import Board, Emulator, Population, Projection
 
 SCRIPT = """
@@ -56,6 +54,22 @@ def test_unmodified_spynnaker_loads_runs_pauses_resumes_and_reads_back_the_emula
     assert emulated.sum() > 20
 
 
+@pytest.mark.slow
+def test_spynnaker_reports_a_core_that_fails_in_a_run_by_its_registers(served, tmp_path, monkeypatch):
+    step = served.machine.step
+
+    def broken():
+        cores = [core for core in served.machine.cores() if core.listens() and core.timers.first.load >= SHORTEST]
+        for core in cores[:1]:
+            core.interrupts.vectors = [0x48000000] * 16
+        step()
+
+    monkeypatch.setattr(served.machine, "step", broken)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path), served.host], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode
+    assert "RUN_TIME_EXCEPTION:DABT" in done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def monitor():
     return Monitor(Machine([(0, 0), (1, 0)]), (127, 0, 0, 1))
@@ -84,19 +98,3 @@ def test_a_routing_table_is_allocated_loaded_and_freed(monitor):
     monitor.signal(2, 16)
     assert router.route(0x13) is None
     assert monitor.machine.chips[0, 0].table.largest() == 1023
-
-
-def test_unknown_commands_are_answered_and_logged(monitor, caplog):
-    assert ask(monitor, 99, 0x1234)[0] == BAD_COMMAND
-    assert "command 99 (0x1234" in caplog.text
-    assert ask(monitor, 2, 0x50000000, 4)[0] != OK
-    assert "0x50000000" in caplog.text
-
-
-def test_a_port_that_is_taken_is_named():
-    server = Server("127.0.0.42", [(0, 0)])
-    try:
-        with pytest.raises(InputError, match=f"port {PORT} of 127.0.0.42 cannot be opened"):
-            Server("127.0.0.42", [(0, 0)])
-    finally:
-        server.close()
