@@ -134,6 +134,11 @@ def test_representative_attention_costs_linear_time_in_tokens():
     assert (counts[2] - counts[1]) == 2 * (counts[1] - counts[0])
 
 
+def test_operations_count_the_products_of_softmax_attention():
+    layer, tokens, dim = SelfAttention(8, 2), 30, 8
+    assert operations(layer, torch.randn(1, tokens, dim)) == 4 * 2 * tokens * dim**2 + 2 * 2 * tokens**2 * dim
+
+
 def test_dot_attention_is_its_equation():
     torch.manual_seed(0)
     layer = ister.DotAttention(8).eval()
