@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from .tuned import Choice, recall
 
 if TYPE_CHECKING:
     from .decode import Cost, Decoded, Strategy
+
+AXES = "abcdefghijklmnopqrstuvwxyz"  # names for einsum
 
 
 def load(path: str | Path, threads: int | None = None) -> Session:
@@ -66,6 +69,7 @@ class Session:
         self.engine = open_engine(bundle, self.threads)
         self._outputs = [spec.name for spec in self.manifest.outputs]
         self._checks = [_InputCheck(spec) for spec in self.manifest.inputs]
+        self._seen: list[tuple[int, ...]] = []  # shapes of the last call, which kept the contract
         self.names = {spec.name for spec in self.manifest.inputs}
         self._trains = getattr(self.engine, "trains", None)
         self._events = [spec for spec in self.manifest.inputs if spec.shape[:2] == ("batch", "steps")] if self._trains else []
@@ -110,10 +114,18 @@ class Session:
         if inputs.keys() != self.names:
             raise InputError(self._wrong_names(inputs))
         single = bool(self._events) and self._batch_events(inputs)
-        sizes: dict[str, tuple[int, str]] = {}
+        shapes = [check.kind(inputs[check.name]) for check in self._checks]
+        if shapes != self._seen:
+            self._check_shapes(shapes)
+            self._seen = shapes
         for check in self._checks:
-            check(inputs[check.name], sizes)
+            check.finite(inputs[check.name])
         return inputs, single
+
+    def _check_shapes(self, shapes: list[tuple[int, ...]]) -> None:
+        sizes: dict[str, tuple[int, str]] = {}
+        for check, shape in zip(self._checks, shapes, strict=True):
+            check.shapes(shape, sizes)
 
     def _batch_events(self, inputs: dict[str, np.ndarray]) -> bool:
         from .events import batched
@@ -144,23 +156,31 @@ class _InputCheck:
         self.shape = spec.shape
         self.fixed = [(axis, size) for axis, size in enumerate(spec.shape) if isinstance(size, int)]
         self.named = [(axis, size) for axis, size in enumerate(spec.shape) if isinstance(size, str)]
-        self.float = self.dtype.kind == "f"
+        self.total = f"{AXES[: len(spec.shape)]}->" if self.dtype.kind == "f" else None
 
-    def __call__(self, array: np.ndarray, sizes: dict[str, tuple[int, str]]) -> None:
+    def kind(self, array: np.ndarray) -> tuple[int, ...]:
+        """The shape of an array of the right type."""
         if not isinstance(array, np.ndarray) or array.dtype != self.dtype:
             given = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
             raise InputError(f"input {self.name} is {given}, the bundle takes a numpy array of {self.dtype}: convert it with .astype.")
-        shape = array.shape
+        return array.shape
+
+    def shapes(self, shape: tuple[int, ...], sizes: dict[str, tuple[int, str]]) -> None:
+        """sizes: of named axes met so far, and the input that had them."""
         if len(shape) != len(self.shape) or any(shape[axis] != size for axis, size in self.fixed) or 0 in shape:
             raise InputError(f"input {self.name} has shape {shape}, the bundle takes ({', '.join(map(str, self.shape))}).")
         for axis, label in self.named:
             size, other = sizes.setdefault(label, (shape[axis], self.name))
             if size != shape[axis]:
                 raise InputError(f"inputs {other} and {self.name} disagree on axis {label!r}: {size} and {shape[axis]}.")
-        if self.float and not np.isfinite(array).all():
-            raise self._name_bad(array)
 
-    def _name_bad(self, array: np.ndarray) -> InputError:
+    def finite(self, array: np.ndarray) -> None:
+        # One sum, which einsum makes without a copy or a warning, finds any NaN or infinity; it may also overflow.
+        if self.total is not None and not math.isfinite(np.einsum(self.total, array)):
+            self._find_bad(array)
+
+    def _find_bad(self, array: np.ndarray) -> None:
         bad = np.argwhere(~np.isfinite(array))
-        at = tuple(int(i) for i in bad[0])
-        return InputError(f"input {self.name} holds {array[at]} at {at} ({len(bad)} such values): check the sensor or the preprocessing.")
+        if len(bad):
+            at = tuple(int(i) for i in bad[0])
+            raise InputError(f"input {self.name} holds {array[at]} at {at} ({len(bad)} such values): check the sensor or the preprocessing.")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
+
+from ..export.passes.constants import constant
 
 
 class Emitter:
@@ -21,6 +24,17 @@ class Emitter:
         output.name, output.dtype, output.shape = node.name, like.dtype, like.shape if shape is None else ir.Shape(shape)
         self.nodes.append(node)
         return output
+
+    def split(self, value: ir.Value, sizes: list[int]) -> list[ir.Value]:
+        """`value` in parts of these sizes along its last axis."""
+        name = f"{self.replaced.name}/Split_{len(self.nodes)}"
+        at = constant(self.graph, f"split.{'x'.join(map(str, sizes))}", np.array(sizes, np.int64))
+        node = ir.node("Split", [value, at], {"axis": -1}, num_outputs=len(sizes), name=name)
+        for index, (output, size) in enumerate(zip(node.outputs, sizes, strict=True)):
+            output.name, output.dtype = f"{name}.{index}", value.dtype
+            output.shape = None if value.shape is None else ir.Shape([*value.shape[:-1], size])
+        self.nodes.append(node)
+        return list(node.outputs)
 
     def finish(self, result: ir.Value) -> None:
         """`result` takes the place of the replaced node's first output."""

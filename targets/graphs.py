@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript.optimizer import _constant_folding as folding
 
 from ..export.passes.linear_as_matmul import LAYER
 from ..quantize.insert import PRECISION
+
+MERGED = "edgeattn.merged"  # metadata key: the paths of other layers that a node computes too, with blanks between
 
 
 def tidy() -> list[ir.passes.PassBase]:
@@ -27,8 +31,19 @@ def tidy() -> list[ir.passes.PassBase]:
 
 
 def layer_precisions(model: ir.Model) -> dict[str, str]:
-    """Precision by the path of each linear layer, as its node carries it."""
-    return {node.metadata_props[LAYER]: node.metadata_props.get(PRECISION, "fp32") for node in model.graph if LAYER in node.metadata_props}
+    """Precision by the path of each linear layer, as its node carries it; a layer that was merged into an equal one has that one's."""
+    return {path: node.metadata_props.get(PRECISION, "fp32") for node in model.graph for path in _layers(node)}
+
+
+def with_merged(model: ir.Model, found: Iterable[str]) -> set[str]:
+    """The layers found in an engine's graph, and those that were merged into them."""
+    seen = set(found)
+    return {path for node in model.graph if seen & set(_layers(node)) for path in _layers(node)}
+
+
+def _layers(node: ir.Node) -> list[str]:
+    own = node.metadata_props.get(LAYER)
+    return [] if own is None else [own, *node.metadata_props.get(MERGED, "").split()]
 
 
 def without_metadata(model: ir.Model) -> ir.Model:

@@ -15,7 +15,7 @@ from ...export.host import host_session, serialise
 from ...quantize.recipe import Floats, Recipe
 from ...runtime.golden import Golden
 from ...runtime.manifest import Check, IntegerLayers
-from ..graphs import layer_precisions, without_metadata
+from ..graphs import layer_precisions, with_merged, without_metadata
 from ..target import Artifact, DenseTarget, Finding
 from .check import check
 from .lower import lower
@@ -59,7 +59,8 @@ class CpuTarget:
         integers = tuple(path for path, kind in precision.items() if kind in ("int8", "int8-dynamic"))
         data = serialise(without_metadata(lowered))
         seen = read_back(data, integers)
-        floating = sorted(set(integers) - set(seen.integer))
+        integer = with_merged(lowered, seen.integer) & set(integers)
+        floating = sorted(set(integers) - integer)
         warnings = (f"the engine runs {len(floating)} quantised layers in float: {', '.join(floating)}.",) if floating else ()
         counted = ", ".join(f"{count} {kind}" for kind, count in seen.operators.items())
         return Artifact(
@@ -67,7 +68,7 @@ class CpuTarget:
             main="model.onnx",
             files={"model.onnx": data},
             layers=precision,
-            integer_layers=IntegerLayers(quantised=len(integers), integer_in_engine=len(seen.integer)),
+            integer_layers=IntegerLayers(quantised=len(integers), integer_in_engine=len(integer)),
             checks=(Check(name="engine graph read back", ok=not floating, detail=f"{counted}"),),
             warnings=warnings,
         )

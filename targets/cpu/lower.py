@@ -9,6 +9,7 @@ from onnxscript import rewriter
 from ...devices import Device
 from ..attention_as_matmul import AttentionAsMatMul
 from ..graphs import tidy
+from ..merge_equal import MergeEqual
 from ..opset import LowerOpset
 from .passes.integer_convolution import IntegerConvolution
 from .passes.integer_linear import MICROSOFT, IntegerLinear
@@ -31,10 +32,11 @@ def lower(graph: ir.Model, device: Device) -> ir.Model:
         IntegerConvolution(device.isa),
         IntegerOrder(),
         MultiHeadAttention(),
-        AttentionAsMatMul(),
+        AttentionAsMatMul(by_parts=True),
         SoftplusFromExp(),
         clean,
         *tidy(),
+        MergeEqual(),
         LowerOpset(OLDEST),
     )(model)
     if any(node.domain == MICROSOFT for node in model.graph):

@@ -18,7 +18,8 @@ from ...runtime.golden import Golden
 from ...runtime.manifest import Check, IntegerLayers
 from ...runtime.openvino import OpenVinoModel
 from ..attention_as_matmul import AttentionAsMatMul
-from ..graphs import layer_precisions, tidy, without_metadata
+from ..graphs import layer_precisions, tidy, with_merged, without_metadata
+from ..merge_equal import MergeEqual
 from ..target import Artifact, DenseTarget, Finding
 from .check import check
 
@@ -45,7 +46,7 @@ class OpenVinoTarget:
 
     def lower(self, graph: ir.Model, device: Device) -> ir.Model:
         model = graph.clone()
-        ir.passes.Sequential(AttentionAsMatMul(), *tidy())(model)
+        ir.passes.Sequential(AttentionAsMatMul(), *tidy(), MergeEqual())(model)
         return model
 
     def floats(self, isa: tuple[str, ...]) -> tuple[Floats, ...]:
@@ -62,7 +63,8 @@ class OpenVinoTarget:
         precision = layer_precisions(lowered)
         integers = [path for path, kind in precision.items() if kind == "int8"]
         data = serialise(without_metadata(lowered))
-        kinds, found = read_back(_model(lowered), integers)
+        kinds, products = read_back(_model(lowered), integers)
+        found = with_merged(lowered, products) & set(integers)
         floating = sorted(set(integers) - found)
         warnings = (f"OpenVINO runs {len(floating)} quantised layers in float: {', '.join(floating)}.",) if floating else ()
         return Artifact(

@@ -10,7 +10,6 @@ import edgeattn
 from edgeattn.models.registry import find, systems
 
 ENGINES = ["onnxruntime", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
-OPEN = {("gated_subspace", "openvino"): "33 of 37 layers are read back as integers; the cause is not found yet"}
 DENSE = [name for name, reference in systems().items() if "cpu" in reference.targets]
 
 
@@ -25,7 +24,5 @@ def test_no_layer_that_the_recipe_quantises_runs_in_float(name, engine, precisio
     layers = manifest.integer_layers
     if not any(kind.startswith("int8") for kind in manifest.layers.values()):
         pytest.skip("its gate lets no layer of it be int8 on this engine")
-    if (name, engine) in OPEN and layers.integer_in_engine != layers.quantised:
-        pytest.xfail(OPEN[name, engine])
     assert layers.integer_in_engine == layers.quantised
     assert layers.quantised == sum(kind.startswith("int8") for kind in manifest.layers.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 
 import numpy as np
@@ -15,7 +16,7 @@ from edgeattn.errors import InputError
 from edgeattn.export.graph import to_graph
 from edgeattn.export.host import host_session
 from edgeattn.export.trace import trace
-from edgeattn.models.reference import Reference
+from edgeattn.models.reference import Reference, Samples
 from edgeattn.models.registry import find
 from edgeattn.quantize import Recipe, quantise
 from edgeattn.quantize.insert import quantised_graph
@@ -207,15 +208,66 @@ def test_softplus_is_vectorised_and_right_from_far_below_to_far_above_zero(cpu):
     np.testing.assert_allclose(host_session(lowered).run(None, {"input": x})[0], expected, rtol=1e-6, atol=2e-7)
 
 
-def test_attention_over_a_cache_of_keys_turns_no_cached_key(cpu):
+def lowered_step(cpu, tokens):
+    """Attention of so many tokens to 20 cached ones and themselves; (lowered graph, program, example)."""
+
     class Step(nn.Module):
         def forward(self, x, keys, values):
-            return nn.functional.scaled_dot_product_attention(x, torch.cat([keys, x], 2), torch.cat([values, x], 2))
+            mask = torch.ones(tokens, tokens, dtype=torch.bool).tril()
+            seen = torch.cat([torch.ones(tokens, 20, dtype=torch.bool), mask], 1)
+            return nn.functional.scaled_dot_product_attention(x, torch.cat([keys, x], 2), torch.cat([values, x], 2), seen)
 
-    example = {"x": normal(2, 3, 1, 8), "keys": normal(2, 3, 20, 8, seed=1), "values": normal(2, 3, 20, 8, seed=2)}
+    example = {"x": normal(2, 3, tokens, 8), "keys": normal(2, 3, 20, 8, seed=1), "values": normal(2, 3, 20, 8, seed=2)}
     specs = tuple(TensorSpec(name=name, shape=("batch", *array.shape[1:]), dtype="float32") for name, array in example.items())
     program = trace(Reference("test", Step, specs, ("y",), "a test"), example)
-    lowered = cpu.lower(to_graph(program), device("avx2"))
-    assert Counter(node.op_type for node in lowered.graph)["MultiHeadAttention"] == 0
-    assert [list(node.attributes["perm"].as_ints()) for node in lowered.graph if node.op_type == "Transpose"] == [[0, 1, 3, 2]]
+    return cpu.lower(to_graph(program), device("avx2")), program, example
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_attention_of_a_few_tokens_reads_a_cache_where_it_lies(cpu, tokens):
+    lowered, program, example = lowered_step(cpu, tokens)
+    kinds = Counter(node.op_type for node in lowered.graph)
+    assert kinds["MultiHeadAttention"] == 0
+    assert {tuple(node.attributes["perm"].as_ints()) for node in lowered.graph if node.op_type == "Transpose"} == {(0, 1, 3, 2)}
+    joined = [node for node in lowered.graph if node.op_type == "Concat"]
+    assert [node.attributes["axis"].as_int() for node in joined] == [-1], "the scores are joined, not the keys"
     np.testing.assert_allclose(host_session(lowered).run(None, example)[0], program.run(example)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_keys_are_joined_where_the_scores_would_be_larger(cpu):
+    lowered, program, example = lowered_step(cpu, 9)
+    assert Counter(node.op_type for node in lowered.graph)["Concat"] == 2
+    np.testing.assert_allclose(host_session(lowered).run(None, example)[0], program.run(example)[0], rtol=1e-4, atol=1e-5)
+
+
+class Twice(nn.Module):
+    """Two layers of equal weights on one input, and one of others."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.other = (nn.Linear(8, 8) for _ in range(3))
+        self.second.load_state_dict(self.first.state_dict())
+
+    def forward(self, x):
+        return self.first(x) * torch.sigmoid(self.second(x)) + self.other(x)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", *(["openvino"] if importlib.util.find_spec("openvino") else [])])
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_equal_layers_of_one_input_are_computed_once_and_still_counted(engine, precision):
+    target, module = find_target("cpu", engine), Twice()
+    x = normal(32, 3, 8)
+    spec = TensorSpec(name="x", shape=("batch", 3, 8), dtype="float32")
+    program = trace(Reference("test", lambda: module, (spec,), ("y",), "a test"), {"x": x[:2]})
+    graph = to_graph(program)
+    if precision == "int8":
+        graph = quantised_graph(graph, quantise(program, target.recipe(device("avx2")), Samples({"x": x})))
+    lowered = target.lower(graph, device("avx2"))
+    products = [node for node in lowered.graph if node.op_type in ("MatMul", "Gemm", "MatMulIntegerToFloat")]
+    assert len(products) == 2
+    artifact = target.package(lowered, device("avx2"))
+    assert artifact.layers == dict.fromkeys(("first", "second", "other"), precision)
+    counted = 3 if precision == "int8" else 0
+    assert (artifact.integer_layers.quantised, artifact.integer_layers.integer_in_engine) == (counted, counted)
+    expected = program.run({"x": x})[0]
+    assert np.abs(target.session(lowered).run(None, {"x": x})[0] - expected).max() < (0.1 if precision == "int8" else 1e-5)
