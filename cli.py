@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -240,11 +241,12 @@ def train(name: str, output: str | None, seed: int, epochs: int | None, json_: b
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address it answers at.")
-def board(host: str) -> None:
+@click.option("--state", type=click.Path(dir_okay=False, path_type=Path), help="Go on from this file if it is there; end with the board in it.")
+def board(host: str, state: Path | None) -> None:
     """Be a SpiNNaker board: run sPyNNaker's own binaries for whoever connects, until interrupted."""
     from .board.server import run
 
-    run(host, lambda line: click.echo(line))
+    run(host, state, lambda line: click.echo(line))
 
 
 @main.command()

@@ -9,30 +9,25 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..errors import MissingError
 from .aplx import Image
 from .dma import DmaController
 from .faults import Fault, UnknownRegister
 from .interrupts import SYSTEM, TIMER_1, InterruptController
 from .memory import SharedMemory
 from .packets import CommunicationsController, Packet
+from .registers import MODE, arm, read_registers, unicorn, write_registers
 from .timers import Timers
 from .watchdog import Watchdog
-
-try:
-    import unicorn
-    from unicorn import arm_const as arm
-except ImportError as error:  # pragma: no cover - exercised where the extra is not installed
-    raise MissingError("running a board's binaries needs unicorn: pip install 'edgeattn[board]'.") from error
 
 ITCM, ITCM_SIZE = 0x00000000, 0x8000
 DTCM, DTCM_SIZE = 0x00400000, 0x10000
 NOWHERE = 0xFFFFFFFE  # an address that execution never reaches
 PAGE = 0x1000
-MODE, THUMB, MASK_FIQ, MASK_IRQ = 0x1F, 0x20, 0x40, 0x80
+THUMB, MASK_FIQ, MASK_IRQ = 0x20, 0x40, 0x80
 FIQ_MODE, IRQ_MODE, SUPERVISOR = 0x11, 0x12, 0x13
 FAILED_REGISTERS = (
     *(getattr(arm, f"UC_ARM_REG_R{number}") for number in range(8)),
@@ -119,6 +114,20 @@ class Core:
         self.running = True
         self._run(entry)
         self.wake()
+
+    def resume(self, registers: Sequence[int]) -> None:
+        """Goes on asleep with what `registers` gave; memories and devices are in place."""
+        self._machine = self._build()
+        write_registers(self._machine, registers)
+        self.running = True
+
+    def registers(self) -> list[int]:
+        """Of a core that sleeps; none of one that has ended."""
+        return read_registers(self._machine) if self.running else []
+
+    @property
+    def memories(self) -> dict[str, mmap.mmap]:
+        return {"itcm": self.itcm, "dtcm": self.dtcm}
 
     def stop(self) -> None:
         self.running = False

@@ -20,6 +20,8 @@ ENABLE_DONE, DONE = 1 << 10, 1 << 10
 class DmaController:
     """processor: the core's physical number, which its status tells; copy(source, destination, length) moves bytes by the core's addresses."""
 
+    STATE = ("system", "local", "description", "enabled", "done", "timeout", "statistics")
+
     def __init__(self, processor: int, copy: Callable[[int, int, int], None]) -> None:
         self._processor, self._copy = processor, copy
         self.system = self.local = self.description = self.enabled = self.done = self.timeout = self.statistics = 0

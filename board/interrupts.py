@@ -19,6 +19,8 @@ IN_USE = 0x20
 class InterruptController:
     """lines: asks the core's devices which lines are up, a 32-bit mask."""
 
+    STATE = ("select", "enabled", "soft", "default", "vectors", "controls")
+
     def __init__(self, lines: Callable[[], int]) -> None:
         self._lines = lines
         self.select = self.enabled = self.soft = self.default = 0

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import struct
 
+from ..errors import MissingError
 from .faults import Fault
 
 SDRAM, SDRAM_SIZE = (0x60000000, 0x70000000), 128 << 20
@@ -17,20 +19,38 @@ SYSTEM_RAM, SYSTEM_RAM_SIZE = (0xE5000000, 0xF5000000), 32 << 10
 
 
 class Memory:
-    """`size` bytes of zeros at each of `bases`."""
+    """`size` bytes of zeros at each of `bases`; only pages that were touched take room."""
 
     def __init__(self, bases: tuple[int, ...], size: int) -> None:
         self.bases, self.size = bases, size
-        self.bytes = mmap.mmap(-1, size)
+        self._file = open(os.memfd_create("board"), "r+b") if hasattr(os, "memfd_create") else None  # noqa: SIM115 - open as long as this lives
+        if self._file:
+            self._file.truncate(size)
+        self.bytes = mmap.mmap(self._file.fileno() if self._file else -1, size)
         self._view = ctypes.c_char.from_buffer(self.bytes)
         self.pointer = ctypes.addressof(self._view)
+
+    def touched(self) -> list[tuple[int, int]]:
+        """(offset, size) of every stretch that holds pages; all others are zeros. Raises MissingError where the system cannot tell."""
+        if not self._file:
+            raise MissingError("saving a board's state needs Linux, which tells the memory that was touched from the rest.")
+        stretches, end = [], 0
+        while end < self.size:
+            try:
+                start = os.lseek(self._file.fileno(), end, os.SEEK_DATA)
+            except OSError:  # none is left
+                break
+            end = os.lseek(self._file.fileno(), start, os.SEEK_HOLE)
+            stretches.append((start, end - start))
+        return stretches
 
 
 class SharedMemory:
     """A chip's SDRAM and system RAM by address."""
 
     def __init__(self) -> None:
-        self.parts = (Memory(SDRAM, SDRAM_SIZE), Memory(SYSTEM_RAM, SYSTEM_RAM_SIZE))
+        self.sdram, self.system_ram = Memory(SDRAM, SDRAM_SIZE), Memory(SYSTEM_RAM, SYSTEM_RAM_SIZE)
+        self.parts = (self.sdram, self.system_ram)
 
     def locate(self, address: int, size: int) -> tuple[mmap.mmap, int] | None:
         """(the mapping, the offset in it) of `size` bytes at an address, None where there is no shared memory."""

@@ -31,6 +31,8 @@ class Packet:
 class CommunicationsController:
     """send: takes each packet of the core."""
 
+    STATE = ("received", "control", "source", "payload", "_last")
+
     def __init__(self, send: Callable[[Packet], None]) -> None:
         self._send = send
         self.received: deque[Packet] = deque()

@@ -30,6 +30,8 @@ class Entry:
 
 
 class Router:
+    STATE = ("entries", "fixed_route", "_registers")
+
     def __init__(self) -> None:
         self.entries: dict[int, Entry] = {}
         self.fixed_route = 0

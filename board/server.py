@@ -17,6 +17,7 @@ import struct
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from ..errors import InputError
 from .aplx import origins
@@ -24,6 +25,7 @@ from .chip import CORES, Chip
 from .faults import Fault
 from .machine import Machine
 from .monitor import BAD_LENGTH, LARGEST, NO_CORE, Monitor, Request, board_places
+from .state import restore, save
 
 LOG = logging.getLogger(__name__)
 PORT, ETHERNET = 17893, 0xFF
@@ -32,15 +34,15 @@ HEADER, COMMAND = struct.Struct("<BBBBBBBB"), struct.Struct("<HHIII")  # SDP; nu
 
 
 class Server:
-    """A version 5 board at `host`."""
+    """A version 5 board at `host`, or one with chips at `places`; state: a file that `save` wrote, to go on from."""
 
-    def __init__(self, host: str = "127.0.0.1", places: list[tuple[int, int]] | None = None) -> None:
+    def __init__(self, host: str = "127.0.0.1", places: list[tuple[int, int]] | None = None, state: Path | None = None) -> None:
         try:
             address = tuple(IPv4Address(host).packed)
         except ValueError:
             raise InputError(f"{host} is no IPv4 address, by which SpiNNaker boards are known.") from None
         self.host = host
-        self.machine = Machine(places or board_places(), self._failed)
+        self.machine, known = restore(state, self._failed) if state else (Machine(places or board_places(), self._failed), {})
         self.monitor = Monitor(self.machine, address)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
@@ -50,8 +52,9 @@ class Server:
             self.socket.close()
             raise InputError(f"port {PORT} of {host} cannot be opened ({error.strerror}): is another board running there?") from None
         self.steps, self.busy = 0, 0.0
-        self._transient: dict[int, tuple[str, int]] = {}
-        self._next = 0
+        self.monitor.tags = {tag: (address, port, strip) for tag, address, port, strip in known.get("tags", [])}
+        self._transient: dict[int, tuple[str, int]] = {tag: (address, port) for tag, address, port in known.get("transient", [])}
+        self._next = known.get("next", 0)
         self._stopped = False
 
     def serve(self, seconds: float | None = None) -> None:
@@ -73,6 +76,11 @@ class Server:
     def stop(self) -> None:
         """Ends `serve`, from another thread."""
         self._stopped = True
+
+    def save(self, path: Path) -> None:
+        """Keeps the board and whom it answers; a host that is connected does not notice that another `Server` goes on from there."""
+        tags = [[tag, *entry] for tag, entry in self.monitor.tags.items()]
+        save(self.machine, path, {"tags": tags, "transient": [[tag, *to] for tag, to in self._transient.items()], "next": self._next})
 
     def close(self) -> None:
         self.socket.close()
@@ -165,22 +173,34 @@ class Server:
                 LOG.error("chip %s sent a message to core %d,%d,%d, where nothing runs", sender.name, *place, to & 31)
 
 
-def run(host: str, say: Callable[[str], None]) -> None:
-    """`edgeattn board`: serves until interrupted or terminated, and says where, by what binaries, and how fast it ran."""
+def run(host: str, state: Path | None, say: Callable[[str], None]) -> None:
+    """`edgeattn board`: serves until interrupted or terminated, and says where, by what binaries, and how fast it ran.
+
+    state: a file to go on from if it is there, and to keep the board in at the end.
+    """
     logging.basicConfig(format="%(message)s")
     packages = origins()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = Server(host)
+    server = Server(host, state=state if state and state.exists() else None)
+
+    def end(number: int, frame: object) -> None:
+        """After the step that runs, so that a whole state is kept; asked again, at once."""
+        signal.signal(number, signal.default_int_handler)
+        server.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     try:
         say(f"SpiNNaker board of {len(server.machine.chips)} chips at {host}, port {PORT}")
         say(f"to use it, set machine_name = {host} and version = 5 under [Machine] in .spynnaker.cfg")
         for package in packages:
             say(f"binaries of {package}")
         server.serve()
-    except KeyboardInterrupt:
         if lost := server.machine.lost:
             say(f"{lost.total()} packets were lost, most of key {lost.most_common(1)[0][0]:#010x}")
         if server.busy:
             say(f"{server.steps} steps in {server.busy:.1f} s: {server.steps / 1000 / server.busy:.2f} of real time at steps of 1 ms")
+        if state:
+            server.save(state)
+            say(f"the board's state is in {state}")
     finally:
         server.close()

@@ -17,6 +17,8 @@ QUIET = {0x04, 0x10, 0x14, 0x18, 0x1C, 0x24, 0x3C, 0x40, 0x44, 0x48, 0x4C, 0x60,
 class SystemController:
     """called: told when a core asks for the monitor processor (the mask of cores that are interrupted)."""
 
+    STATE = ("interrupts", "flags", "locks", "_kept")
+
     def __init__(self, called: Callable[[int], None]) -> None:
         self._called = called
         self.interrupts = self.flags = 0

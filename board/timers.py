@@ -18,6 +18,8 @@ READ_COST = 50  # cycles: a quarter of a microsecond at 200 MHz
 class Timer:
     """place: where its registers begin among those of both timers."""
 
+    STATE = ("load", "count", "control", "background", "raised")
+
     def __init__(self, place: int = 0) -> None:
         self.place = place
         self.load = self.count = self.control = self.background = 0

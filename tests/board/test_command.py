@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("unicorn", reason="emulated cores need unicorn: pip install 'edgeattn[board]'")
 
 from edgeattn.board import aplx
+from edgeattn.board.state import restore
 from edgeattn.errors import MissingError
 
 
@@ -25,6 +26,18 @@ def test_the_board_says_where_it_is_and_whose_binaries_it_runs_under_which_licen
     for name, line in zip(aplx.PACKAGES, packages, strict=True):
         assert line == f"binaries of {name} {metadata(name)['Version']} (Apache-2.0)\n"
     assert board.returncode == 0
+
+
+def test_a_board_ends_in_a_file_and_goes_on_from_it(spynnaker, tmp_path):
+    state, said = tmp_path / "board.state", []
+    for _ in range(2):
+        command = [sys.executable, "-m", "edgeattn", "board", "--host", "127.0.0.44", "--state", str(state)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as board:
+            board.stdout.readline()
+            board.send_signal(signal.SIGTERM)
+            said.append(board.stdout.read())
+    assert all(f"the board's state is in {state}" in text for text in said)
+    assert len(restore(state)[0].chips) == 48
 
 
 def test_binaries_that_are_not_installed_are_named_with_how_to_get_them(monkeypatch):

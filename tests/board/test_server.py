@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ pytest.importorskip("unicorn", reason="emulated cores need unicorn: pip install 
 
 from edgeattn.board.machine import SHORTEST, Machine
 from edgeattn.board.monitor import OK, Monitor, Request
+from edgeattn.board.server import Server
 from edgeattn.runtime.emulator import Board, Emulator, Population, Projection
 
 SCRIPT = """
@@ -32,17 +34,34 @@ neurons.initialize(v=-65.0)
 synapses = [(before, after, 1.0 + 0.5 * after, 1) for before in range(4) for after in range(10)]
 sim.Projection(source, neurons, sim.FromListConnector(synapses), receptor_type="excitatory")
 neurons.record("spikes")
-for steps in (13, 17):
-    sim.run(steps)
+sim.run(13)
+print("PAUSED", flush=True)
+sys.stdin.readline()
+sim.run(17)
 print("SPIKES", json.dumps([[float(time) for time in train] for train in neurons.get_data("spikes").segments[0].spiketrains]))
 sim.end()
 """
 
 
 def test_unmodified_spynnaker_loads_runs_pauses_resumes_and_reads_back_the_emulators_spikes(served, tmp_path):
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path), served.host], capture_output=True, text=True, timeout=100, check=False)
-    found = next((line for line in done.stdout.splitlines() if line.startswith("SPIKES")), None)
-    assert found, done.stdout[-1500:] + done.stderr[-1500:]
+    done = script(tmp_path, served.host)
+    assert spikes_of(done.stdout) == emulated_spikes(), done.stderr[-1500:]
+
+
+def script(folder, host):
+    command = [sys.executable, "-c", SCRIPT, str(folder), host]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, check=False)
+
+
+def spikes_of(printed):
+    """By neuron, when it fired, as the script printed it."""
+    found = next((line for line in printed.splitlines() if line.startswith("SPIKES")), None)
+    assert found, printed[-1500:]
+    return json.loads(found.removeprefix("SPIKES "))
+
+
+def emulated_spikes():
+    """The same of the emulator."""
     shifts = np.array([[5] * 10, [1] * 10])
     cells = Population("neurons", 10, 10.0, 1.0, 5.0, 3.0, -65.0, -65.0, -60.0, 1.0, shifts)
     weights = np.tile(1.0 + 0.5 * np.arange(10), (4, 1))
@@ -50,8 +69,32 @@ def test_unmodified_spynnaker_loads_runs_pauses_resumes_and_reads_back_the_emula
     for source, times in enumerate(([1, 5], [2], [3], [4, 8])):
         spikes[0, times, source] = 1
     emulated = Emulator(Board(4, (cells,), (Projection("input", "neurons", weights),), "neurons", 1)).run(spikes).spikes["neurons"][0]
-    assert json.loads(found.removeprefix("SPIKES ")) == [np.flatnonzero(train).tolist() for train in emulated.T]
     assert emulated.sum() > 20
+    return [np.flatnonzero(train).tolist() for train in emulated.T]
+
+
+@pytest.mark.slow
+def test_spynnaker_does_not_notice_that_the_board_is_saved_and_another_goes_on(spynnaker, tmp_path):
+    host, state = "127.0.0.45", tmp_path / "board.state"
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), host]
+
+    def serve(server, until):
+        thread = threading.Thread(target=server.serve, daemon=True)
+        thread.start()
+        result = until()
+        server.stop()
+        thread.join()
+        server.save(state)
+        server.close()
+        return result
+
+    def paused(lines):
+        assert "PAUSED\n" in lines, "the script ended before its first pause"
+
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        serve(Server(host), lambda: paused(run.stdout))
+        printed = serve(Server(host, state=state), lambda: run.communicate("\n", timeout=100)[0])
+    assert spikes_of(printed) == emulated_spikes()
 
 
 @pytest.mark.slow
@@ -65,7 +108,7 @@ def test_spynnaker_reports_a_core_that_fails_in_a_run_by_its_registers(served, t
         step()
 
     monkeypatch.setattr(served.machine, "step", broken)
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path), served.host], capture_output=True, text=True, timeout=100, check=False)
+    done = script(tmp_path, served.host)
     assert done.returncode
     assert "RUN_TIME_EXCEPTION:DABT" in done.stdout + done.stderr
 
