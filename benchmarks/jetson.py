@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +39,12 @@ def main(names: list[str]) -> None:
     """One row a network; all networks go into the page, some are printed."""
     print("| network | metric | trained | " + " | ".join(f"{device.removeprefix('jetson-')} {kind}" for device, kind in CASES) + " |", flush=True)
     rows, remarks = [], []
-    for name in names or [name for name, reference in systems().items() if "jetson" in reference.targets]:
-        row, notes = _row(find(name))
-        print("| " + " | ".join(row) + " |", *notes, sep="\n", flush=True)
-        rows.append(row)
-        remarks += notes
+    chosen = names or [name for name, reference in systems().items() if "jetson" in reference.targets]
+    with ProcessPoolExecutor(2) as workers:  # nothing is timed here
+        for row, notes in workers.map(_row, chosen):
+            print("| " + " | ".join(row) + " |", *notes, sep="\n", flush=True)
+            rows.append(row)
+            remarks += notes
     if not names:
         header = ["network", "metric", "trained", *(f"{device.removeprefix('jetson-')} {kind}" for device, kind in CASES), "repaired", "TensorRT-RTX"]
         write_section("jetson.md", "rules", table(["rule", "what it finds", "TensorRT", "evidence", ""], [_rule(rule) for rule in RULES]))
@@ -56,7 +58,8 @@ def _rule(rule: Rule) -> list[str]:
     return [f"`{rule.id}`", what, rule.versions, rule.evidence, "" if rule.severity == "error" else rule.severity]
 
 
-def _row(reference: Reference) -> tuple[list[str], list[str]]:
+def _row(name: str) -> tuple[list[str], list[str]]:
+    reference = find(name)
     with tempfile.TemporaryDirectory() as folder:
         cases = {f"{device} {kind}": _case(reference, device, kind, Path(folder)) for device, kind in CASES}
     repaired = sorted(frozenset().union(*(case.repaired for case in cases.values())))

@@ -9,7 +9,10 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +34,24 @@ SECONDS = 3.0  # of each comparison
 
 def main(words: list[str]) -> None:
     """One line a system; what was measured is kept even where a later system fails."""
-    torch.set_num_threads(1)
     options, names = {word for word in words if word.startswith("--")}, [word for word in words if not word.startswith("--")]
     known = systems()
     found = {name: entry for name, entry in status().items() if name in known}
-    for name in () if "--page" in options else names or list(known):
-        start, entry = time.perf_counter(), found.get(name, {})
-        part = {"training": _trained(known[name])} if "--train" in options else _measured(known[name])
-        found[name] = {**entry, **part} if entry.get("weights_sha256") in (None, hash_of(known[name])) or "--train" not in options else part
-        found[name]["weights_sha256"] = hash_of(known[name])
-        STATUS.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
-        print(f"{name}: {_line(part)}; {time.perf_counter() - start:.0f} s", flush=True)
+    work, workers = (_trained, 2) if "--train" in options else (_measured, 1)  # latencies are measured one at a time
+    chosen = [] if "--page" in options else names or list(known)
+    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for name, (part, seconds) in zip(chosen, pool.map(partial(_timed, work), chosen), strict=True):
+            entry, weights = found.get(name, {}), hash_of(known[name])
+            kept = entry if entry.get("weights_sha256") == weights else {}
+            found[name] = {**kept, **part, "weights_sha256": weights}
+            STATUS.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
+            print(f"{name}: {_line(part)}; {seconds:.0f} s", flush=True)
     write_page(known, found)
+
+
+def _timed(work: Callable[[Reference], dict[str, Any]], name: str) -> tuple[dict[str, Any], float]:
+    start = time.perf_counter()
+    return work(systems()[name]), time.perf_counter() - start
 
 
 def _measured(reference: Reference) -> dict[str, Any]:
