@@ -14,7 +14,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from ..runtime.manifest import TensorSpec
 from .fingerspelling import letters
@@ -22,7 +21,7 @@ from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import weights_file
 from .spiking import Leaky, SpikingNetwork, Wire
-from .training import Progress, fit, outputs
+from .training import Progress, fit_counts, outputs
 
 SIDE, STEPS, LETTERS = 48, 35, 24
 EVENTS = TensorSpec(name="events", shape=("batch", "steps", SIDE, SIDE), dtype="uint8", unit="spikes", preprocessing="1 ms event frames, 0 or 1")
@@ -57,19 +56,9 @@ def shaken(events: torch.Tensor) -> torch.Tensor:
 def train_on_letters(
     module: nn.Module, gains: Mapping[nn.Module, float], epochs: int, seed: int, progress: Progress | None = None
 ) -> tuple[nn.Module, float]:
-    """Trains a network of spike counts on 16,000 fingerspelling samples; returns it and its accuracy on 1,200 others.
-
-    gains: by synapses, what their first weights are multiplied with: the default scale would leave every neuron silent.
-    """
-    with torch.no_grad():
-        for synapses, gain in gains.items():
-            synapses.weight.mul_(gain)
+    """Trains a network of spike counts on 16,000 fingerspelling samples; returns it and its accuracy on 1,200 others."""
     data, validation, held_out = letters(16000, 10 * seed + 1), letters(600, 10 * seed + 2), letters(1200, 10 * seed + 3)
-
-    def loss(counts: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(0.5 * counts, labels)
-
-    fit(module, data, validation, loss, epochs, seed=seed, rate=4e-3, decay=0.0, augment=shaken, progress=progress)
+    fit_counts(module, gains, data, validation, epochs, seed=seed, augment=shaken, progress=progress)
     return module, ACCURACY.compute([outputs(module, held_out)], held_out.truth)
 
 

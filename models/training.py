@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +63,23 @@ def fit(
             progress(f"validation loss {current:.4f}", epoch + 1, epochs)
     module.load_state_dict(best_state)
     return module.eval()
+
+
+def fit_counts(
+    module: nn.Module, gains: Mapping[nn.Module, float], train: Samples, validation: Samples, epochs: int, *, rate: float = 4e-3, **options: Any
+) -> nn.Module:
+    """`fit` for networks whose outputs are spike counts, by the cross-entropy of half of them.
+
+    gains: by synapses, what their first weights are multiplied with: the default scale would leave every neuron silent.
+    """
+    with torch.no_grad():
+        for synapses, gain in gains.items():
+            synapses.weight.mul_(gain)
+
+    def loss(counts: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(0.5 * counts, labels)
+
+    return fit(module, train, validation, loss, epochs, rate=rate, decay=0.0, **options)
 
 
 def evaluate(module: nn.Module, samples: Samples, loss: Loss, batch: int = 256) -> float:
