@@ -11,11 +11,13 @@ from ..attention_as_matmul import AttentionAsMatMul
 from ..graphs import tidy
 from ..merge_equal import MergeEqual
 from ..opset import LowerOpset
+from .passes.broadcast_as_matmul import BroadcastAsMatMul
 from .passes.integer_convolution import IntegerConvolution
 from .passes.integer_linear import MICROSOFT, IntegerLinear
 from .passes.integer_order import IntegerOrder
 from .passes.multi_head_attention import MultiHeadAttention
 from .passes.select_before_transpose import SelectBeforeTranspose
+from .passes.select_of_one import SelectOfOne
 from .passes.softplus_from_exp import SoftplusFromExp
 
 OLDEST = 20  # opset: the first with Gelu; ONNX Runtime 1.17 and later read it
@@ -35,6 +37,8 @@ def lower(graph: ir.Model, device: Device) -> ir.Model:
         AttentionAsMatMul(by_parts=True),
         SoftplusFromExp(),
         clean,
+        SelectOfOne(),
+        BroadcastAsMatMul(),
         *tidy(),
         MergeEqual(),
         LowerOpset(OLDEST),

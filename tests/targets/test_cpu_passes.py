@@ -1,0 +1,91 @@
+"""Passes of the cpu target that only change how long a graph takes: the same bits from fewer or faster operators."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgeattn.devices import Device
+from edgeattn.export.graph import to_graph
+from edgeattn.export.host import host_session
+from edgeattn.export.trace import trace
+from edgeattn.models.reference import Reference
+from edgeattn.runtime.manifest import TensorSpec
+from edgeattn.targets.target import find_target
+
+DEVICE = Device(name="test", target="cpu", description="a test", isa=("avx2",))
+
+
+class Formula(nn.Module):
+    def __init__(self, formula):
+        super().__init__()
+        self.formula = formula
+        self.weight = nn.Parameter(torch.randn(40, 16))
+
+    def forward(self, x, y):
+        return self.formula(x, y, self.weight)
+
+
+def lowered(formula, **shapes):
+    """(operators of the lowered graph, its output, the module's) on random inputs of these shapes, two samples."""
+    torch.manual_seed(0)
+    module, random = Formula(formula), np.random.default_rng(0)
+    example = {name: random.normal(size=(2, *shape)).astype(np.float32) for name, shape in shapes.items()}
+    specs = tuple(TensorSpec(name=name, shape=("batch", *array.shape[1:]), dtype="float32") for name, array in example.items())
+    program = trace(Reference("test", lambda: module, specs, ("z",), "a test"), example)
+    graph = find_target("cpu").lower(to_graph(program), DEVICE)
+    return Counter(node.op_type for node in graph.graph), host_session(graph).run(None, example)[0], program.run(example)[0]
+
+
+@pytest.mark.parametrize(
+    ("formula", "expected"),
+    [
+        (lambda x, y, w: x[..., None] * y[:, :, None, :], {"MatMul": 1, "Mul": 0}),
+        (lambda x, y, w: y[:, :, None, :] * x[..., None], {"MatMul": 1, "Mul": 0}),
+        (lambda x, y, w: x[..., None] * w, {"MatMul": 1, "Mul": 1}),
+        (lambda x, y, w: w + x[..., None], {"MatMul": 1, "Add": 1}),
+    ],
+    ids=["outer", "outer from the right", "rows of a matrix", "sum"],
+)
+def test_a_broadcast_along_a_small_last_axis_is_a_product_of_the_same_bits(formula, expected):
+    kinds, output, wanted = lowered(formula, x=(32, 40), y=(32, 16))
+    assert {kind: kinds[kind] for kind in expected} == expected
+    np.testing.assert_array_equal(output, wanted)
+
+
+@pytest.mark.parametrize(
+    ("formula", "shapes"),
+    [
+        (lambda x, y, w: x[..., None] * y[:, :, None, :], {"x": (4, 40), "y": (4, 16)}),
+        (lambda x, y, w: x[..., None] * y[:, :, None, :], {"x": (32, 40), "y": (32, 65)}),
+        (lambda x, y, w: x * y, {"x": (32, 40, 16), "y": (32, 40, 16)}),
+    ],
+    ids=["small", "wide", "no broadcast"],
+)
+def test_other_multiplications_stay(formula, shapes):
+    kinds, output, wanted = lowered(formula, **shapes)
+    assert (kinds["Mul"], kinds["MatMul"]) == (1, 0)
+    np.testing.assert_array_equal(output, wanted)
+
+
+def test_the_only_element_of_an_axis_is_squeezed_out_not_gathered():
+    kinds, output, wanted = lowered(lambda x, y, w: (x @ y[..., None])[..., 0] + x[:, :, 1], x=(40, 16), y=(16,))
+    assert kinds["Squeeze"] >= 1 and kinds["Gather"] <= 1
+    np.testing.assert_allclose(output, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_selective_scan_has_no_small_broadcast_left():
+    from edgeattn.models.recurrence import linear_recurrence
+
+    def scan(x, y, w):
+        states = linear_recurrence(torch.exp(-x.abs()[..., None] * w.exp()), x[..., None] * y[:, :, None, :])
+        return (states @ y[..., None])[..., 0]
+
+    kinds, output, wanted = lowered(scan, x=(64, 40), y=(64, 16))
+    assert kinds["Gather"] == 0
+    assert kinds["MatMul"] == 3
+    np.testing.assert_allclose(output, wanted, rtol=1e-4, atol=1e-5)
