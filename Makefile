@@ -42,6 +42,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/session.py --write
 	$(BIN)/python benchmarks/cpu.py --write
 	$(BIN)/python benchmarks/exponents.py --write
+	$(BIN)/python benchmarks/operators.py --write
 
 # Every system of the zoo to its targets: models/status.json and docs/zoo.md; under half an hour.
 zoo: $(STAMP)

@@ -1,8 +1,8 @@
 """What a bundle's session costs over the raw engine, call by call and from a cold start: python benchmarks/session.py [--write]
 
 The ECG bundle on each installed engine, one thread, one sample; the raw engine reads the same file with the same options. Calls are taken in turn in
-one process; starts are new processes in turn, from the start of Python to the first answer. "First" is a start where the machine has kept nothing
-of an earlier one (runtime/cache.py). --write puts the table into docs/performance.md.
+one process; starts are new processes in turn, from the start of Python to the first answer, their bytecode compiled as pip does when it installs.
+"First" is a start where the machine has kept nothing of an earlier one (runtime/cache.py). --write puts the table into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -77,9 +77,11 @@ def raw_call(bundle: Path, engine: str) -> Any:
 
 def starts(bundle: Path, engine: str, folder: Path) -> dict[str, Any]:
     """Medians in milliseconds of new processes, and the ratio to the raw engine's with its 95 % interval."""
-    kept = {**os.environ, VARIABLE: str(folder / "kept")}
-    kinds = {"first": (SESSION, {**os.environ, VARIABLE: ""}), "later": (SESSION, kept), "raw": (RAW[engine], kept)}
-    start(*kinds["later"], bundle)  # keeps what the later ones find
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    kept = {**plain, VARIABLE: str(folder / "kept"), "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+    kinds = {"first": (SESSION, {**kept, VARIABLE: ""}), "later": (SESSION, kept), "raw": (RAW[engine], kept)}
+    for code, environment in kinds.values():
+        start(code, environment, bundle)  # leaves bytecode, and what the later ones find
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     random = np.random.default_rng(0)
     for _ in range(STARTS):
