@@ -11,6 +11,7 @@ import torch
 from onnx_ir.passes import common
 from onnxscript import rewriter
 from onnxscript.optimizer import _constant_folding as folding
+from onnxscript.rewriter.rules.common import _no_op
 
 from ..errors import InputError
 from ..models import recurrence
@@ -18,9 +19,11 @@ from .passes.convolution_layers import ConvolutionLayers
 from .passes.full_attention_mask import FullAttentionMask
 from .passes.linear_as_matmul import LinearAsMatMul
 from .passes.name_after_modules import NameAfterModules, RememberTrace
+from .passes.no_ops import DropNoOps
 from .trace import Program
 
 OPSET = 23  # the first with Attention, RotaryEmbedding and RMSNormalization
+RULES = [rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule not in list(_no_op.rules)]  # `DropNoOps` is exact
 
 
 def to_graph(program: Program) -> ir.Model:
@@ -42,7 +45,8 @@ def canonicalise(model: ir.Model) -> None:
         [
             folding.FoldConstantsPass(shape_inference=True, input_size_limit=folding.DEFAULT_CONSTANT_FOLD_INPUT_SIZE_LIMIT,
                                       output_size_limit=folding.DEFAULT_CONSTANT_FOLD_OUTPUT_SIZE_LIMIT),
-            rewriter.RewritePass(rewriter._DEFAULT_REWRITE_RULES),
+            rewriter.RewritePass(RULES),
+            DropNoOps(),
             common.RemoveUnusedNodesPass(),
         ],
         steps=3,

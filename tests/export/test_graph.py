@@ -74,6 +74,17 @@ def test_the_graph_equals_the_module_for_every_batch_size(name):
     assert check_graph(graph, program, [{"x": normal(size, *shape, seed=size)} for size in (1, 2, 7)]) < 1e-4
 
 
+def test_a_small_constant_that_keeps_a_quotient_finite_is_kept_and_a_true_zero_is_not():
+    class Unit(nn.Module):
+        def forward(self, x):
+            return 1.0 * (x + 0.0) / 1.0 / ((x - 0.0).square().sum(-1, keepdim=True) + 1e-9).sqrt()
+
+    program = program_of(Unit(), x=np.zeros((2, 4), np.float32))
+    graph = to_graph(program)
+    assert operators(graph) == {"Pow": 1, "ReduceSum": 1, "Add": 1, "Sqrt": 1, "Div": 1}
+    assert check_graph(graph, program, [program.example]) == 0
+
+
 def test_a_graph_that_differs_names_the_first_node(encoder):
     graph = to_graph(encoder)
     bias = graph.graph.initializers["linear1.bias"]
