@@ -1,7 +1,8 @@
 """float16 with float32 islands: which nodes run in which, read from the ranges that calibration data show.
 
 A node stays in float32 where float16 would change more than the last bits: sums and what leads into or out of them, values near or beyond
-65,504, constants below the smallest normal number. See Micikevicius et al., "Mixed Precision Training", ICLR 2018, sections 3.1 and 3.3.
+65,504, constants below the smallest normal number; and where the last bit decides: comparisons and what leads to them alone.
+See Micikevicius et al., "Mixed Precision Training", ICLR 2018, sections 3.1 and 3.3.
 """
 
 from __future__ import annotations
@@ -26,9 +27,21 @@ SUMS = frozenset(("Softmax", "LogSoftmax", "CumSum", *(f"Reduce{kind}" for kind 
 BEFORE = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "Exp", "Abs", "Where"))
 AFTER = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Reciprocal", "Log", "Neg"))
 MOVES = frozenset(("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice", "Expand", "Concat", "Split", "Flatten"))
+COMPARISONS = frozenset(("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"))
 MASK = 1e29  # no activation is so large: what is there masks a softmax
 # Reasons that are the same in every network; others name a value and its range.
-WELL_KNOWN = ("a sum", "before a sum", "after a sum", "between islands", "weights of an island", "a mask", "a small constant", "a type of its own")
+WELL_KNOWN = (
+    "a sum",
+    "before a sum",
+    "after a sum",
+    "between islands",
+    "weights of an island",
+    "a mask",
+    "a small constant",
+    "a type of its own",
+    "a comparison",
+    "before a comparison",
+)
 QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 TYPED = ("Cast", "ConstantOfShape", "EyeLike", "Range")  # their type stands in an attribute
 
@@ -90,6 +103,8 @@ def _reason(node: ir.Node, recipe: Recipe, ranges: dict[str, float]) -> str:
     """Why this node cannot run in float16, seen alone; empty where it can."""
     if node.op_type in SUMS:
         return "a sum"
+    if node.op_type in COMPARISONS:
+        return "a comparison"
     if node.op_type in TYPED:
         return "a type of its own"
     layer = node.metadata_props.get(LAYER)
@@ -120,6 +135,10 @@ def _spread(model: ir.Model, islands: dict[ir.Node, str]) -> bool:
         follows = bool(sources) and all(source is not None and source in islands for source in sources)
         if node.op_type in BEFORE and leads and all(islands[user] in ("a sum", "before a sum") for user in users):
             islands[node] = "before a sum"
+        elif (
+            node.op_type in BEFORE | MOVES | {"Gather"} and leads and all(islands[user] in ("a comparison", "before a comparison") for user in users)
+        ):
+            islands[node] = "before a comparison"
         elif node.op_type in AFTER and follows:
             islands[node] = "after a sum"
         elif node.op_type in MOVES and leads and follows:

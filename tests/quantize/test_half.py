@@ -79,6 +79,20 @@ def test_squares_and_roots_around_a_sum_stay_with_it():
     assert set(islands) == {"node0:Mul", "node1:ReduceMean", "node2:Add", "node3:Sqrt"}
 
 
+def test_a_threshold_of_an_input_is_compared_in_float32_and_answers_alike():
+    body = (
+        "l = Gather<axis=1>(x, last) d = Sub(l, c) a = Abs(d) f = LessOrEqual(a, t) g = Cast<to=1>(f) "
+        "r = Gather<axis=1>(x, last) h = Mul(r, t) y = Mul(g, h)"
+    )
+    model = marked(graph(body, {"c": np.float32(40.0), "t": np.float32(0.5), "last": np.array(-1)}, outputs="float[2] y"))
+    assert list(islands_of(model).values())[:4] == ["before a comparison"] * 3 + ["a comparison"]
+    x = np.full((2, 8), 40.5, np.float32)
+    x[1] = np.nextafter(x[1], np.float32(41))  # float16 does not know one from the other
+    y = run(on_host(model), x)
+    assert y[0] > 0
+    assert y[1] == 0
+
+
 def test_a_layer_that_the_recipe_wants_in_float32_stays_there():
     model = block()
     next(iter(model.graph)).metadata_props[LAYER] = "first"
