@@ -1,12 +1,17 @@
-"""`make demo-spinnaker`: our sign network of three training seeds on the emulated board, judged by labels on letters generated on the spot."""
+"""`make demo-spinnaker`: our sign network of three training seeds on the emulated board, judged by labels on letters generated on the spot.
+
+--write puts the figures into docs/spinnaker.md.
+"""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from tables import machine, table, write_section
 
 import edgeattn
 from edgeattn.models.fingerspelling import letters
@@ -37,6 +42,9 @@ def main() -> None:
                 f"seed {seed}, {SAMPLES // 2} letters: {metric.reference:.2f} points in simulation, {metric.artifact:.2f} on the emulated board, "
                 f"{lost:+.2f} lost"
             )
+    if "--write" in sys.argv:
+        rows = [(f"{seed}", f"{metric.reference:.2f}", f"{metric.artifact:.2f}") for seed, metric in enumerate(results)]
+        write_section("spinnaker.md", "letters", f"{table(('training seed', 'simulation, points', 'emulated board, points'), rows)}\n\n{machine()}.")
 
 
 if __name__ == "__main__":

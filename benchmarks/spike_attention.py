@@ -1,13 +1,15 @@
-"""Spike-driven self-attention beside the convolutional network, and what its parts are worth: python benchmarks/spike_attention.py"""
+"""Spike-driven self-attention beside the convolutional network, and what its parts are worth: python benchmarks/spike_attention.py [--write]"""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tables import machine, table, write_section
 from torch import nn
 
 import edgeattn
@@ -39,9 +41,8 @@ class _Foreign(nn.Module):
         return self.neurons.over_time(currents).roll(1, 0)
 
 
-def board_table(samples: Samples) -> None:
+def board_table(samples: Samples) -> str:
     """Accuracy on both sides, and what one sample costs the board."""
-    print("| per sample | " + " | ".join(NETWORKS) + " |\n| --- | --- | --- |")
     rows: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder) / "letters.npz", **samples.inputs, labels=samples.truth)
@@ -60,30 +61,39 @@ def board_table(samples: Samples) -> None:
                 "synaptic events": f"{activity.synaptic_events:,.0f}",
                 "neuron updates": f"{activity.updates:,}",
                 "cores": f"{budget.cores}",
-                "energy, estimate (formula in targets/spinnaker/energy.py)": f"{1000 * joules(board, budget, activity):.1f} mJ",
+                "energy, estimate": f"{1000 * joules(board, budget, activity):.1f} mJ",
             }.items():
                 rows.setdefault(label, []).append(value)
-    for label, values in rows.items():
-        print(f"| {label} | " + " | ".join(values) + " |")
+    return table(("per sample", *NETWORKS), [(label, *values) for label, values in rows.items()])
 
 
-def ablations(samples: Samples) -> None:
+def ablations(samples: Samples) -> str:
     """Accuracy of the trained attention network with one part of it replaced, in simulation."""
-    print("\n| the trained network with | points |\n| --- | --- |")
+    rows = []
 
     def points(label: str, change: Any) -> None:
         module: Any = find("spike_attention").module()
         with torch.no_grad():
             change(module)
         correct = outputs(module, samples).argmax(1) == samples.truth
-        print(f"| {label} | {100 * np.mean(correct):.1f} |")
+        rows.append((label, f"{100 * np.mean(correct):.1f}"))
 
     points("nothing changed", lambda module: None)
     points("every gate open", lambda module: setattr(module, "lif_gate", _Open()))
     points("another sample's gates", lambda module: setattr(module, "lif_gate", _Foreign(module.lif_gate)))
     points("the attended path silenced", lambda module: module.attended.weight.zero_())
+    return table(("the trained network with", "points"), rows)
+
+
+def main() -> None:
+    for section, text in {
+        "attention on the board": f"{board_table(letters(2000, seed=1003))}\n\n{machine()}.",
+        "attention in parts": ablations(letters(1200, seed=3)),
+    }.items():
+        print(text)
+        if "--write" in sys.argv:
+            write_section("spinnaker.md", section, text)
 
 
 if __name__ == "__main__":
-    board_table(letters(2000, seed=1003))
-    ablations(letters(1200, seed=3))
+    main()

@@ -1,6 +1,7 @@
-"""The ladder of mappings for spiking checkpoints: python benchmarks/spinnaker.py [--plot ladder.svg] CHECKPOINT ...
+"""The ladder of mappings for spiking checkpoints: python benchmarks/spinnaker.py [--write] CHECKPOINT ...
 
-Every rung runs the same 1,000 held-out event samples through the emulated board; agreement is with the source network.
+Every rung runs the same 1,000 held-out event samples through the emulated board; agreement is with the source network. --write puts table and plot
+into docs/.
 """
 
 from __future__ import annotations
@@ -10,23 +11,25 @@ import tempfile
 import time
 from pathlib import Path
 
+from tables import DOCS, machine, table, write_section
+
 import edgeattn
 from edgeattn.models.fingerspelling import letters
 from edgeattn.plots import ladder
-from edgeattn.runtime.machine import machine
 from edgeattn.spiking import AGREEMENT
+
+HEADER = ("checkpoint", "mapping", "same class", "all spike counts equal")
 
 
 def main() -> None:
     """Compiles each checkpoint and prints one row a mapping, then the time of one sample on this machine."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoints", nargs="+")
-    parser.add_argument("--plot", type=Path, help="where the ladder is drawn, as SVG")
+    parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     shares: dict[str, list[float]] = {}
     names: list[str] = []
-    print("| checkpoint | mapping | same class | all spike counts equal |")
-    print("| --- | --- | --- | --- |")
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "b.edge"
         for checkpoint in arguments.checkpoints:
@@ -34,11 +37,15 @@ def main() -> None:
             network = Path(checkpoint).stem.removesuffix("_model")
             names, shares[network] = [candidate["name"] for candidate in candidates], [candidate["agreement"] for candidate in candidates]
             for candidate in candidates:
-                print(f"| {network} | {candidate['name']} | {candidate['agreement']:.1%} | {candidate['identical']:.1%} |")
+                rows.append((network, candidate["name"], f"{candidate['agreement']:.1%}", f"{candidate['identical']:.1%}"))
         times = _times(bundle)
-    if arguments.plot:
-        arguments.plot.write_bytes(ladder(names, shares, AGREEMENT))
-    print(f"\nOne 35-step sample in the emulator, median of {len(times)}: {times[len(times) // 2]:.1f} ms on one thread of {machine()['cpu']}.")
+    last = Path(arguments.checkpoints[-1]).stem.removesuffix("_model")
+    one = f"One sample of {last} takes the emulator {times[len(times) // 2]:.1f} ms (median of {len(times)}, one thread)."
+    text = f"{table(HEADER, rows)}\n\n{one} {machine()}."
+    print(text)
+    if arguments.write:
+        write_section("spinnaker.md", "ladder", text)
+        (DOCS / "ladder.svg").write_bytes(ladder(names, shares, AGREEMENT))
 
 
 def _times(bundle: Path) -> list[float]:

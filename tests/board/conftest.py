@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import os
 import threading
 
 import pytest
 
-HOST = "127.0.0.41"  # the whole of 127 is this machine; a user's own board may be running at 127.0.0.1
+
+@pytest.fixture(scope="session")
+def new_host():
+    """Gives addresses of this machine, which has the whole of 127, that no other process uses: not a user's board, nor tests beside these."""
+    process, numbers = os.getpid(), itertools.count(2)
+    return lambda: f"127.{1 + process // 256 % 254}.{process % 256}.{next(numbers)}"
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +25,11 @@ def spynnaker():
 
 
 @pytest.fixture(scope="module")
-def served(spynnaker):
+def served(spynnaker, new_host):
     """A board at `served.host`, in a thread of this process."""
     from edgeattn.board.server import Server
 
-    server = Server(HOST)
+    server = Server(new_host())
     thread = threading.Thread(target=server.serve, args=(300,), daemon=True)
     thread.start()
     yield server

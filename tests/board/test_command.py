@@ -17,21 +17,22 @@ from edgeattn.board.state import restore
 from edgeattn.errors import MissingError
 
 
-def test_the_board_says_where_it_is_and_whose_binaries_it_runs_under_which_licence(spynnaker):
-    command = [sys.executable, "-m", "edgeattn", "board", "--host", "127.0.0.44"]
+def test_the_board_says_where_it_is_and_whose_binaries_it_runs_under_which_licence(spynnaker, new_host):
+    host = new_host()
+    command = [sys.executable, "-m", "edgeattn", "board", "--host", host]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as board:
         first, _, *packages = [board.stdout.readline() for _ in range(2 + len(aplx.PACKAGES))]
         board.send_signal(signal.SIGTERM)
-    assert "48 chips at 127.0.0.44, port 17893" in first
+    assert f"48 chips at {host}, port 17893" in first
     for name, line in zip(aplx.PACKAGES, packages, strict=True):
         assert line == f"binaries of {name} {metadata(name)['Version']} (Apache-2.0)\n"
     assert board.returncode == 0
 
 
-def test_a_board_ends_in_a_file_and_goes_on_from_it(spynnaker, tmp_path):
+def test_a_board_ends_in_a_file_and_goes_on_from_it(spynnaker, new_host, tmp_path):
     state, said = tmp_path / "board.state", []
     for _ in range(2):
-        command = [sys.executable, "-m", "edgeattn", "board", "--host", "127.0.0.44", "--state", str(state)]
+        command = [sys.executable, "-m", "edgeattn", "board", "--host", new_host(), "--state", str(state)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as board:
             board.stdout.readline()
             board.send_signal(signal.SIGTERM)

@@ -21,7 +21,6 @@ from edgeattn.board.watchdog import Watchdog
 from edgeattn.errors import InputError
 
 SLEEP = 0xEE070F90  # mcr p15, 0, r0, c7, c0, 4
-HOST = "127.0.0.42"
 VERSION, READ, WRITE, FILL, LINK_READ, RUN, COPY_AND_RUN, TAG, ALLOCATE, ROUTE = 0, 2, 3, 5, 17, 19, 21, 26, 28, 29
 
 
@@ -90,8 +89,8 @@ def test_a_fault_ends_its_core_alone_and_leaves_its_registers_for_the_host():
 
 
 @pytest.fixture
-def board():
-    server = Server(HOST, [(0, 0), (1, 0)])
+def board(new_host):
+    server = Server(new_host(), [(0, 0), (1, 0)])
     yield server
     server.close()
 
@@ -191,5 +190,5 @@ def test_a_host_that_is_no_address_is_refused():
 
 
 def test_a_port_that_is_taken_is_named(board):
-    with pytest.raises(InputError, match=f"port {PORT} of {HOST} cannot be opened"):
-        Server(HOST, [(0, 0)])
+    with pytest.raises(InputError, match=f"port {PORT} of {board.host} cannot be opened"):
+        Server(board.host, [(0, 0)])

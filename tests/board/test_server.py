@@ -74,8 +74,8 @@ def emulated_spikes():
 
 
 @pytest.mark.slow
-def test_spynnaker_does_not_notice_that_the_board_is_saved_and_another_goes_on(spynnaker, tmp_path):
-    host, state = "127.0.0.45", tmp_path / "board.state"
+def test_spynnaker_does_not_notice_that_the_board_is_saved_and_another_goes_on(spynnaker, new_host, tmp_path):
+    host, state = new_host(), tmp_path / "board.state"
     command = [sys.executable, "-c", SCRIPT, str(tmp_path), host]
 
     def serve(server, until):

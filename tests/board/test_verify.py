@@ -41,15 +41,16 @@ def test_a_bundle_has_every_spike_of_its_emulator_on_the_board(served, nir_bundl
 
 
 @pytest.mark.slow
-def test_the_sign_network_verifies_on_a_board_started_by_command(spynnaker, tmp_path):
+def test_the_sign_network_verifies_on_a_board_started_by_command(spynnaker, new_host, tmp_path):
     samples = letters(60, seed=4)
     np.savez(tmp_path / "letters.npz", events=samples.inputs["events"], labels=samples.labels)
     options = {"calib": tmp_path / "letters.npz", "output": tmp_path / "sign.edge", "force": True}
     bundle = edgeattn.compile(weights_file("sign_language"), "spinnaker", **options).bundle
-    command = [sys.executable, "-m", "edgeattn", "board", "--host", "127.0.0.43"]
+    host = new_host()
+    command = [sys.executable, "-m", "edgeattn", "board", "--host", host]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as board:
-        assert "48 chips at 127.0.0.43" in board.stdout.readline()
-        run = CliRunner().invoke(main, ["verify", str(bundle), "--host", "127.0.0.43", "--json"])
+        assert f"48 chips at {host}" in board.stdout.readline()
+        run = CliRunner().invoke(main, ["verify", str(bundle), "--host", host, "--json"])
         board.send_signal(signal.SIGTERM)
         said = board.stdout.read()
     assert run.exit_code == 0, run.output
