@@ -135,13 +135,11 @@ class Core:
 
     def wake(self) -> None:
         """Takes every interrupt that is pending, until the core sleeps with none left."""
-        while self.running:
-            if self.interrupts.fiq():
+        while self.running and (pending := self.interrupts.pending()):
+            if pending & self.interrupts.select:
                 self._interrupt(FIQ_MODE, 0x1C, MASK_IRQ | MASK_FIQ)
-            elif self.interrupts.irq():
-                self._interrupt(IRQ_MODE, 0x18, MASK_IRQ)
             else:
-                return
+                self._interrupt(IRQ_MODE, 0x18, MASK_IRQ)
 
     def listens(self) -> bool:
         """Whether timer 1 would interrupt this core."""

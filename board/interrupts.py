@@ -29,13 +29,17 @@ class InterruptController:
     def raw(self) -> int:
         return self._lines() | self.soft
 
+    def pending(self) -> int:
+        """The enabled lines that are up, a mask."""
+        return self.raw() & self.enabled
+
     def irq(self) -> int:
-        """The enabled lines that ask for an IRQ, a mask."""
-        return self.raw() & self.enabled & ~self.select
+        """Those of them that ask for an IRQ."""
+        return self.pending() & ~self.select
 
     def fiq(self) -> int:
-        """The enabled lines that ask for an FIQ."""
-        return self.raw() & self.enabled & self.select
+        """Those that ask for an FIQ."""
+        return self.pending() & self.select
 
     def _vector(self) -> int:
         pending = self.irq()

@@ -9,6 +9,7 @@ Time: while an application runs, the machine is stepped as fast as it goes, and 
 
 from __future__ import annotations
 
+import errno
 import logging
 import select
 import signal
@@ -50,7 +51,8 @@ class Server:
             self.socket.bind((host, PORT))
         except OSError as error:
             self.socket.close()
-            raise InputError(f"port {PORT} of {host} cannot be opened ({error.strerror}): is another board running there?") from None
+            why = "is another board running there?" if error.errno == errno.EADDRINUSE else "is it an address of this machine?"
+            raise InputError(f"port {PORT} of {host} cannot be opened ({error.strerror}): {why}") from None
         self.steps, self.busy = 0, 0.0
         self.monitor.tags = {tag: (address, port, strip) for tag, address, port, strip in known.get("tags", [])}
         self._transient: dict[int, tuple[str, int]] = {tag: (address, port) for tag, address, port in known.get("transient", [])}
@@ -179,6 +181,8 @@ def run(host: str, state: Path | None, say: Callable[[str], None]) -> None:
     state: a file to go on from if it is there, and to keep the board in at the end.
     """
     logging.basicConfig(format="%(message)s")
+    if state and not state.parent.is_dir():
+        raise InputError(f"{state.parent} is no folder: the board's state could not be kept there.")
     packages = origins()
     server = Server(host, state=state if state and state.exists() else None)
 

@@ -190,5 +190,7 @@ def test_a_host_that_is_no_address_is_refused():
 
 
 def test_a_port_that_is_taken_is_named(board):
-    with pytest.raises(InputError, match=f"port {PORT} of {board.host} cannot be opened"):
+    with pytest.raises(InputError, match=f"port {PORT} of {board.host} cannot be opened .*: is another board running there"):
         Server(board.host, [(0, 0)])
+    with pytest.raises(InputError, match="is it an address of this machine"):
+        Server("192.0.2.1", [(0, 0)])
