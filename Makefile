@@ -43,6 +43,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/cpu.py --write
 	$(BIN)/python benchmarks/exponents.py --write
 	$(BIN)/python benchmarks/operators.py --write
+	$(BIN)/python benchmarks/compiling.py --write
 
 # Every system of the zoo to its targets: models/status.json and docs/zoo.md; under half an hour.
 zoo: $(STAMP)

@@ -164,7 +164,7 @@ def _bench_on(bundle: str, host: str, clean: bool, against: str | None, threads:
 @main.command()
 @bundle_argument
 @click.option("--threads", type=int, help="The most to try [default: every core].")
-@click.option("--seconds", type=float, default=40.0, show_default=True, help="How long to measure.")
+@click.option("--seconds", type=float, default=20.0, show_default=True, help="How long to measure.")
 @click.option("--again", is_flag=True, help="Measure even if these engines were measured before.")
 @as_json
 def tune(bundle: str, json_: bool, **options: Any) -> None:

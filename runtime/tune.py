@@ -21,7 +21,7 @@ from .session import Session
 from .tuned import Choice, recall, remember
 from .verify import check_golden, session_here
 
-SECONDS = 40.0  # of measuring
+SECONDS = 20.0  # of measuring
 ROUNDS, FEWEST = 60, 3
 NEAR = 0.05  # fewer threads are taken if they are slower by no more than this share: other work needs the cores
 
