@@ -142,7 +142,7 @@ def paper() -> ZOrderTransformer:
 
 
 def twin() -> PointTransformer:
-    """Softmax attention of all points to all, at equal parameters; the network is that of RelFlexformer's twin, and so are its weights."""
+    """Softmax attention of all points to all, at equal parameters."""
     return PointTransformer()
 
 
@@ -197,5 +197,5 @@ REFERENCE = Reference(
     weights=weights_file("zorder"),
     measure=measure,
     reached=79.5167,
-    twin_weights=weights_file("relflexformer_twin"),
+    twin_weights=weights_file("zorder_twin"),
 )

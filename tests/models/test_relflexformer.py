@@ -20,11 +20,11 @@ def cloud_and_layer(form="fourier", frequencies=15):
 @torch.no_grad()
 def test_many_frequencies_give_attention_weighted_by_f_itself():
     layer, x, p = cloud_and_layer("quadratic")
-    exact, state = layer.mix(x, p), layer.state_dict()
+    exact, state = layer.mix(x, p), {name: value for name, value in layer.state_dict().items() if name != "frequencies"}
     errors = []
     for count in (15, 240, 6000):
         estimate = cloud_and_layer(frequencies=count)[0]
-        estimate.load_state_dict(state)
+        estimate.load_state_dict(state, strict=False)
         errors.append(float((estimate.mix(x, p) - exact).norm() / exact.norm()))
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.1, errors
 
