@@ -38,7 +38,7 @@ class OpenVinoModel:
         if not hasattr(self._requests, "own"):
             self._requests.own = self.compiled.create_infer_request()
         try:
-            results = self._requests.own.infer(dict(inputs), share_inputs=True)
+            results = self._requests.own.infer(dict(inputs), share_inputs=True, share_outputs=True)
         except Exception as error:  # as above
             raise EdgeattnError(f"OpenVINO stopped while running: {first_line(error)}") from None
-        return [np.array(value) for value in results.values()]
+        return [value.copy() for value in results.values()]  # the next call writes where these lie
