@@ -7,6 +7,7 @@ compared are the spike counts of its readout. --write puts the table into docs/s
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -33,24 +34,30 @@ def compiled(folder: Path) -> Path:
 
 
 def row(bundle: Path, folder: Path, count: int) -> tuple[str, ...]:
-    """Letters, steps, letters whose every count equals the emulator's, spikes of the readout, seconds on the clock and of the board's processor."""
+    """Letters, steps, letters with every count of the emulator's, spikes of the readout, seconds of sPyNNaker, of the board, and on the clock."""
     events = letters(count, seed=6).inputs["events"]
     np.savez(folder / "run.npz", events=events)
+    script = [sys.executable, bundle / "device" / "run_on_board.py", "--board", HOST, "--events", folder / "run.npz", "--samples", str(count)]
     with subprocess.Popen([sys.executable, "-m", "edgeattn", "board", "--host", HOST], stdout=subprocess.PIPE, text=True) as board:
         board.stdout.readline()
-        started = time.perf_counter()
-        script = [sys.executable, bundle / "device" / "run_on_board.py", "--board", HOST, "--events", folder / "run.npz", "--samples", str(count)]
+        begun, started = _children(), time.perf_counter()
         done = subprocess.run(script, capture_output=True, text=True, check=True)
-        seconds = time.perf_counter() - started
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        seconds, mapped = time.perf_counter() - started, _children()
         board.send_signal(signal.SIGTERM)
         said = board.stdout.read()
-    busy = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    ended = _children()
     counts = np.array(json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"mapped"')))["counts"])
     expected = np.asarray(edgeattn.load(bundle).run(events=events)["counts"])
     steps = next(line.split()[0] for line in said.splitlines() if "of real time" in line)
     same = int((counts == expected).all(1).sum())
-    return (f"{count}", f"{int(steps):,}", f"{same} of {count}", f"{int(counts.sum()):,}", f"{seconds:.1f}", f"{busy:.1f}")
+    times = (f"{mapped - begun:.1f}", f"{ended - mapped:.1f}", f"{seconds:.1f}")
+    return (f"{count}", f"{int(steps):,}", f"{same} of {count}", f"{int(counts.sum()):,}", *times)
+
+
+def _children() -> float:
+    """Processor seconds of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -63,10 +70,11 @@ def main() -> None:
         "steps",
         "all spike counts equal",
         "spikes of the readout",
-        "seconds, mapping and loading included",
-        "processor seconds of the board",
+        "sPyNNaker, processor seconds",
+        "board, processor seconds",
+        "seconds in all",
     )
-    text = f"{table(header, rows)}\n\n{machine()}; two cores, shared with other work."
+    text = f"{table(header, rows)}\n\n{machine()}; load of {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores by other work."
     print(text)
     if "--write" in sys.argv:
         write_section("spinnaker.md", "board runs", text)
