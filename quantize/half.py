@@ -1,7 +1,8 @@
 """float16 with float32 islands: which nodes run in which, read from the ranges that calibration data show.
 
 A node stays in float32 where float16 would change more than the last bits: sums and what leads into or out of them, values near or beyond
-65,504, constants below the smallest normal number; and where the last bit decides: comparisons and what leads to them alone.
+65,504, constants below the smallest normal number; and where the last bit decides: comparisons and what leads to them alone, rounding to whole
+numbers and sorting of what element-wise arithmetic makes of the inputs (a coordinate that moves falls into another cell of a grid).
 See Micikevicius et al., "Mixed Precision Training", ICLR 2018, sections 3.1 and 3.3.
 """
 
@@ -28,6 +29,8 @@ BEFORE = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "Exp", "Abs", "Where"))
 AFTER = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Reciprocal", "Log", "Neg"))
 MOVES = frozenset(("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice", "Expand", "Concat", "Split", "Flatten"))
 COMPARISONS = frozenset(("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"))
+STEPS = frozenset(("Floor", "Ceil", "Round", "TopK", "ArgMax", "ArgMin"))
+TO_STEPS = BEFORE | AFTER | MOVES | STEPS | frozenset(("Clip", "Min", "Max", "Mod", "Sin", "Cos", "Gather", "GatherElements", "GatherND"))
 MASK = 1e29  # no activation is so large: what is there masks a softmax
 # Reasons that are the same in every network; others name a value and its range.
 WELL_KNOWN = (
@@ -41,6 +44,7 @@ WELL_KNOWN = (
     "a type of its own",
     "a comparison",
     "before a comparison",
+    "a step of the inputs",
 )
 QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 TYPED = ("Cast", "ConstantOfShape", "EyeLike", "Range")  # their type stands in an attribute
@@ -64,6 +68,8 @@ def place_floats(model: ir.Model, recipe: Recipe, calibration: Samples) -> None:
         reason = _reason(node, recipe, ranges)
         if reason:
             islands[node] = reason
+    for node in _exact_steps(model):
+        islands.setdefault(node, "a step of the inputs")
     while _spread(model, islands):
         pass
     for node in model.graph:
@@ -121,6 +127,21 @@ def _reason(node: ir.Node, recipe: Recipe, ranges: dict[str, float]) -> str:
         if value.const_value is not None and node.op_type not in QUANTISED and 0 < largest < SMALLEST:
             return "a small constant"
     return ""
+
+
+def _exact_steps(model: ir.Model) -> set[ir.Node]:
+    """Steps that element-wise arithmetic and moves alone lead to from the graph's inputs, and the nodes on the way."""
+    exact: set[ir.Node] = set()
+    for node in model.graph:
+        floats = [value for value in node.inputs if value is not None and value.dtype == ir.DataType.FLOAT and value.const_value is None]
+        known = all(value.is_graph_input() or value.producer() in exact for value in floats)
+        if known and _floats(node) and node.op_type in TO_STEPS:
+            exact.add(node)
+    found = {node for node in exact if node.op_type in STEPS}
+    for node in reversed(list(model.graph)):
+        if node in exact and any(use.node in found for output in node.outputs for use in output.uses()):
+            found.add(node)
+    return found
 
 
 def _spread(model: ir.Model, islands: dict[ir.Node, str]) -> bool:

@@ -57,6 +57,12 @@ def test_sums_and_masks_stay_in_float32_and_products_do_not():
     assert islands == {"node2:Add": "a mask", "node3:Softmax": "a sum", "node6:ReduceMean": "a sum"}
 
 
+def test_a_step_of_the_inputs_stays_in_float32_with_what_leads_to_it_and_a_step_of_a_product_does_not():
+    body = "a = Add(x, half) b = Mul(a, scale) c = Floor(b) q = MatMul(c, w) r = Floor(q) y = Add(r, half)"
+    constants = {"half": np.float32(0.5), "scale": np.float32(4), "w": np.eye(8, dtype=np.float32)}
+    assert islands_of(marked(graph(body, constants))) == {f"node{n}": "a step of the inputs" for n in ("0:Add", "1:Mul", "2:Floor")}
+
+
 def test_logits_that_float16_cannot_hold_stay_in_float32():
     islands = islands_of(marked(block(scale=5e3)))
     assert islands["node1:MatMul"].startswith("a reaches ")
