@@ -9,7 +9,7 @@ import torch
 import edgeattn
 from edgeattn.export.network import network_of, spike_counts
 from edgeattn.export.nir import to_nir
-from edgeattn.models import attngen_spiking, hardmax_spiking
+from edgeattn.models import attngen_spiking, baikal_spiking, hardmax_spiking
 from edgeattn.models.registry import find, systems
 from edgeattn.models.training import outputs, tensors
 
@@ -88,3 +88,22 @@ def test_the_stronger_of_two_words_fires_first():
     at = torch.where(fired.any(1), fired.int().argmax(1), hardmax_spiking.STEPS).float().numpy()
     strong, weak = chosen >= 380, (chosen >= 320) & (chosen < 340)
     assert at[strong].mean() < at[weak].mean() - 3
+
+
+@pytest.mark.parametrize(("step", "seen", "silent"), [(1, "rise", "fall"), (-1, "fall", "rise")])
+def test_light_that_moves_along_a_string_meets_its_own_trace(step, seen, silent):
+    events = torch.zeros(1, baikal_spiking.STEPS, 8, 24, dtype=torch.uint8)
+    for slot in range(10):
+        events[0, 5 + slot, 2, 12 + step * (slot - 5)] = 1
+    with torch.no_grad():
+        trains = find("baikal_spiking").module().trains(events)
+    assert trains[seen].sum() == 9
+    assert trains[silent].sum() == 0
+
+
+def test_a_hit_leaves_a_trace_of_three_slices():
+    events = torch.zeros(1, baikal_spiking.STEPS, 8, 24, dtype=torch.uint8)
+    events[0, 7, 3, 4] = 1
+    with torch.no_grad():
+        trace = find("baikal_spiking").module().trains(events)["trace"].unflatten(2, (8, 24))
+    assert trace.nonzero().tolist() == [[0, 7, 3, 4], [0, 8, 3, 4], [0, 9, 3, 4]]
