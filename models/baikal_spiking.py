@@ -3,10 +3,10 @@
     trace_t = LIF(3 x_t),   rise_t = trace_t shifted up AND x_t,   fall_t = trace_t shifted down AND x_t
     hidden_t = LIF(H [rise_t, fall_t, x_t]),   out_t = LIF(R hidden_t)
 
-x_t: hits of the 8 x 24 modules in a slice of 50 ns, 0 or 1, forty slices an event; trace: neurons that fire in the slice of a hit and in the next; a hit
-counts for `rise` where the module below was hit shortly before: light covers the 15 m between two modules in 50 ns. H, R are trained, the
-coincidences are fixed wiring: the coincidence stage of `models/baikal.py` for a detector made of events. Spike counts (batch, 3): neutrino (a
-track from below), muon (from above), shower.
+x_t: hits of the 8 x 24 modules in a slice of 50 ns, 0 or 1, forty slices an event; trace: neurons that fire in the slice of a hit and in the
+next; a hit counts for `rise` where the module below was hit shortly before: light covers the 15 m between two modules in 50 ns. H, R are trained,
+the coincidences are fixed wiring: the coincidence stage of `models/baikal.py` for a detector made of events. Spike counts (batch, 3): neutrino
+(a track from below), muon (from above), shower.
 """
 
 from __future__ import annotations
