@@ -114,7 +114,8 @@ def _trained(reference: Reference) -> dict[str, Any]:
     assert reference.train is not None
     start = time.perf_counter()
     value = reference.train(seed=1)[1]
-    return {"seed": 1, "metric": float(value), "seconds": round(time.perf_counter() - start), "machine": machine(), "date": date.today().isoformat()}
+    seconds = round(time.perf_counter() - start)
+    return {"training": {"seed": 1, "metric": float(value), "seconds": seconds, "machine": machine(), "date": date.today().isoformat()}}
 
 
 def _line(part: dict[str, Any]) -> str:
