@@ -24,7 +24,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not training"
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # Every system of the zoo from scratch: an hour or more, so CI leaves it out.
 test-training: $(STAMP)
