@@ -171,7 +171,7 @@ def evaluation() -> Samples:
     return scenes("evaluation", 2000, 2)
 
 
-def train(seed: int = 0, epochs: int = 10, progress: Progress | None = None, network: Detector | None = None) -> tuple[nn.Module, float]:
+def train(seed: int = 0, epochs: int = 14, progress: Progress | None = None, network: Detector | None = None) -> tuple[nn.Module, float]:
     """Trains on 6,000 scenes; returns the network and its detections on the evaluation scenes."""
     torch.manual_seed(seed)
     module = network if network is not None else Detector()
@@ -212,6 +212,6 @@ REFERENCE = Reference(
     train=train,
     weights=weights_file("wd_fqdet"),
     measure=measure,
-    reached=65.35,
+    reached=69.15,
     twin_weights=weights_file("wd_fqdet_twin"),
 )
