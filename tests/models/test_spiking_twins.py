@@ -9,7 +9,7 @@ import torch
 import edgeattn
 from edgeattn.export.network import network_of, spike_counts
 from edgeattn.export.nir import to_nir
-from edgeattn.models import attngen_spiking, baikal_spiking, hardmax_spiking
+from edgeattn.models import attngen_spiking, baikal_spiking, dstan_med_spiking, hardmax_spiking
 from edgeattn.models.registry import find, systems
 from edgeattn.models.training import outputs, tensors
 
@@ -107,3 +107,14 @@ def test_a_hit_leaves_a_trace_into_the_next_slice():
     with torch.no_grad():
         trace = find("baikal_spiking").module().trains(events)["trace"].unflatten(2, (8, 24))
     assert trace.nonzero().tolist() == [[0, 7, 3, 4], [0, 8, 3, 4]]
+
+
+def test_comparators_fire_above_their_levels_and_at_changes():
+    mean, deviation = (np.array(part, np.float32) for part in (dstan_med_spiking.MEAN, dstan_med_spiking.DEVIATION))
+    x = np.repeat(mean[None, :, None], dstan_med_spiking.LENGTH, 2)
+    x[0, 0, 7:] += 2 * deviation[0]
+    events = dstan_med_spiking.compared(x)[0]
+    levels, rises, falls = np.split(events, [8, 11], axis=-1)
+    assert (levels[:7, 0].sum(-1) == 4).all() and (levels[7:, 0].sum(-1) == 7).all()
+    assert rises[7, 0].tolist() == [1, 1, 1] and rises.sum() == 3
+    assert falls.sum() == 0
