@@ -89,13 +89,14 @@ def _compiled(reference: Reference, target: str, folder: Path) -> dict[str, Any]
 def _twin(reference: Reference, folder: Path) -> Path:
     """The twin's bundle, made as ours was; its gate is not ours to hold."""
     assert reference.calibration is not None and reference.twin_weights is not None
+    module = sys.modules[type(reference.build()).__module__]
     samples = reference.calibration()
     labels = {} if samples.labels is None else {"labels": samples.labels}
     np.savez(folder / "twin.npz", **samples.inputs, **labels)
     return edgeattn.compile(
         reference.twin_weights,
         "cpu",
-        model=f"{type(reference.build()).__module__}:twin",
+        model=f"{module.__name__}:{'twin' if hasattr(module, 'twin') else getattr(reference.twin, '__name__', '')}",
         calib=folder / "twin.npz",
         task=reference.task,
         output=folder / "twin.edge",
