@@ -6,15 +6,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import InputError
 from .reference import Metric
 
 
+def _fitting(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The labels, which numpy would stretch to any shape that it can. Raises InputError where they are not of this one."""
+    if labels.shape != shape:
+        raise InputError(f"labels of shape {labels.shape} do not fit the outputs, which need {shape}: give others, or leave them out.")
+    return labels
+
+
 def _accuracy(outputs: Sequence[np.ndarray], labels: np.ndarray) -> float:
-    return 100.0 * float(np.mean(np.argmax(outputs[0], -1) == labels))
+    return 100.0 * float(np.mean(np.argmax(outputs[0], -1) == _fitting(labels, outputs[0].shape[:-1])))
 
 
 def _mean_squared_error(outputs: Sequence[np.ndarray], labels: np.ndarray) -> float:
-    return float(np.mean(np.square(outputs[0].astype(np.float64) - labels)))
+    return float(np.mean(np.square(outputs[0].astype(np.float64) - _fitting(labels, outputs[0].shape))))
 
 
 def _mean_iou(outputs: Sequence[np.ndarray], labels: np.ndarray) -> float:

@@ -162,6 +162,16 @@ def test_a_users_labels_are_judged_by_the_task_metric(outlier_files, tmp_path):
     assert metric.artifact >= 99.5
 
 
+def test_labels_that_do_not_fit_the_outputs_are_refused_in_one_sentence(outlier_files, tmp_path):
+    import outliers
+
+    arrays = outliers.data(400, seed=3)
+    np.savez(tmp_path / "labelled.npz", **arrays, labels=np.zeros((400, 1), np.int64))
+    with pytest.raises(InputError, match=r"labels of shape \(200, 1\) do not fit the outputs, which need \(200,\)"):
+        edgeattn.compile(outlier_files / "o.pt", output=tmp_path / "b.edge", model="outliers:build", calib=tmp_path / "labelled.npz")
+    assert not (tmp_path / "b.edge").exists()
+
+
 def test_a_dynamic_sequence_axis_reaches_the_bundle(sentence_files, tmp_path):
     import sentence_encoder
 
