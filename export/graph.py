@@ -25,6 +25,8 @@ from .trace import Program
 OPSET = 23  # the first with Attention, RotaryEmbedding and RMSNormalization
 RULES = [rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule not in list(_no_op.rules)]  # `DropNoOps` is exact
 
+logging.getLogger(folding.__name__).setLevel(logging.ERROR)  # names nodes that stay as they are: nothing a user could act on
+
 
 def to_graph(program: Program) -> ir.Model:
     """The program as a canonical graph: one operator for each of LayerNormalization, Gelu and Attention, every linear layer
