@@ -83,7 +83,10 @@ def _compiled(reference: Reference, target: str, folder: Path) -> dict[str, Any]
         plain = edgeattn.compile(reference.weights, "cpu", model=reference.name, precision="fp32", output=folder / "float.edge")
         entry["against_float"] = _ratio(bundle, plain.bundle)
         if reference.twin_weights is not None:
-            entry["against_twin"] = _ratio(bundle, _twin(reference, folder))
+            try:
+                entry["against_twin"] = _ratio(bundle, _twin(reference, folder))
+            except EdgeattnError as error:
+                entry["twin_refused"] = str(error)
     return entry
 
 
