@@ -136,8 +136,7 @@ def _name(candidate: Candidate, others: Sequence[Delivery]) -> str:
 
 def _golden(bench: Workbench, data: Data, candidate: Candidate) -> Golden:
     program = bench.program
-    fixed = program.inputs[0].shape[0]
-    count = min(GOLDEN, len(data.held_out)) if isinstance(fixed, str) else int(fixed)
+    count = program.fixed_batch or min(GOLDEN, len(data.held_out))
     part = data.held_out.take(slice(0, count))
     names = program.outputs
     outputs = run_batches(candidate.target.session(candidate.lowered), part, program)
@@ -165,9 +164,8 @@ def _verify_tolerance(gate: Tolerance, golden: Golden) -> Tolerance:
 
 def _output_specs(bench: Workbench) -> tuple[TensorSpec, ...]:
     program = bench.program
-    batched = isinstance(program.inputs[0].shape[0], str)
     return tuple(
-        TensorSpec(name=name, shape=(("batch" if batched else array.shape[0]), *array.shape[1:]), dtype=str(array.dtype))
+        TensorSpec(name=name, shape=(array.shape[0] if program.fixed_batch else "batch", *array.shape[1:]), dtype=str(array.dtype))
         for name, array in zip(program.outputs, bench.expected, strict=True)
     )
 

@@ -92,10 +92,9 @@ def _reduce(request: Request, kept: float, program: Program) -> tuple[Program, C
         raise InputError("--subspace needs real inputs to find the directions that matter: give --calib data.npz, or leave it out.")
     request.progress("reducing linear layers to the subspaces of their inputs")
     reduced = in_subspace(program, kept, request.data.calibration)
-    dynamic = program.dynamic if program.dynamic else None
     ranks = reduced.ranks.values()
     detail = f"linear layers reduced: {len(ranks)}, ranks {min(ranks)} to {max(ranks)}; {reduced.weights[1]:,} of {reduced.weights[0]:,} weights left"
-    return trace(reduced.reference, program.example, dynamic), Check(name=f"subspace {kept:g}", ok=True, detail=detail)
+    return trace(reduced.reference, program.example, program.dynamic or None), Check(name=f"subspace {kept:g}", ok=True, detail=detail)
 
 
 def _open_axes(dynamic: Mapping[str, Iterable[int]] | None, profiles: Mapping[str, Profile]) -> dict[str, tuple[int, ...]] | None:

@@ -93,7 +93,6 @@ def _compiled(reference: Reference, target: str, folder: Path) -> dict[str, Any]
 def _twin(reference: Reference, folder: Path) -> Path:
     """The twin's bundle, made as ours was; its gate is not ours to hold."""
     assert reference.calibration is not None and reference.twin_weights is not None
-    module = sys.modules[type(reference.build()).__module__]
     samples = reference.calibration()
     known = samples.labels is not None and reference.metric in (ACCURACY, MEAN_SQUARED_ERROR)  # what a network by its file name is judged by
     labels = {"labels": samples.truth} if known else {}
@@ -101,7 +100,7 @@ def _twin(reference: Reference, folder: Path) -> Path:
     return edgeattn.compile(
         reference.twin_weights,
         "cpu",
-        model=f"{module.__name__}:{'twin' if hasattr(module, 'twin') else getattr(reference.twin, '__name__', '')}",
+        model=f"{type(reference.build()).__module__}:twin",
         calib=folder / "twin.npz",
         task=reference.task,
         output=folder / "twin.edge",

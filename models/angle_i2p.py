@@ -19,15 +19,14 @@ from functools import cache, partial
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from ..runtime.manifest import TensorSpec
 from .data.matches import matches
 from .layers import Block, merge_heads, split_heads
 from .metrics import ACCURACY
-from .reference import Reference, Samples
+from .reference import Reference, Samples, with_weights
 from .registry import weights_file
-from .training import Progress, fit, metric_of, outputs
+from .training import Progress, cross_entropy, fit, metric_of, outputs
 
 MATCHES = 64
 LOCAL = 3.0
@@ -151,24 +150,17 @@ def evaluation() -> Samples:
     return samples(1000, EVALUATION)
 
 
-def match_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over all matches; scores: (batch, matches, 2), labels: (batch, matches)."""
-    return functional.cross_entropy(scores.flatten(0, 1), labels.flatten())
-
-
 def train(seed: int = 0, epochs: int = 8, progress: Progress | None = None, network: nn.Module | None = None) -> tuple[nn.Module, float]:
     """Trains on 2,048 images; returns the network and the share of matches it judges rightly, in per cent."""
     torch.manual_seed(seed)
     module = network if network is not None else AngleI2P()
-    fit(module, samples(2048, seed + 100), samples(256, 3), match_loss, epochs, seed=seed, rate=3e-3, batch=32, progress=progress)
+    fit(module, samples(2048, seed + 100), samples(256, 3), cross_entropy, epochs, seed=seed, rate=3e-3, batch=32, progress=progress)
     return module, metric_of(REFERENCE, module)
 
 
 def trained_by_length() -> nn.Module:
     """The network with lengths in place of angles, as trained on the same images of unknown scale."""
-    module = by_length()
-    module.load_state_dict(torch.load(weights_file("angle_i2p_length"), weights_only=True))
-    return module.eval()
+    return with_weights(by_length(), weights_file("angle_i2p_length"))
 
 
 def accuracy_of_a_threshold(consistency: nn.Module) -> float:

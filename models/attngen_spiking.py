@@ -20,7 +20,7 @@ from .data.genome import LETTERS, sequences
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import find, weights_file
-from .spiking import Coincidence, Leaky, SpikingNetwork, Wire
+from .spiking import Coincidence, Leaky, SpikingNetwork, Wire, spikes_per_sample
 from .training import Progress, fit_counts, metric_of, tensors
 
 WINDOW = 9
@@ -106,7 +106,7 @@ def measure() -> dict[str, float]:
         "accuracy, softmax attention in float (points)": metric_of(find("attngen"), find("attngen").module()),
         "windows that open the gate (%)": 100 * float(opened.mean()),
         "whole motifs that open the gate (%)": 100 * float(opened[true][inside[true]].mean()),
-        "spikes a sequence": float(sum(train.sum() for name, train in trains.items() if name != "input") / len(samples)),
+        "spikes a sequence": spikes_per_sample(trains),
     }
 
 

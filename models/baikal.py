@@ -26,7 +26,7 @@ from ..runtime.manifest import TensorSpec
 from .data.strings import HITS, causal, events
 from .layers import merge_heads, split_heads
 from .operations import operations
-from .reference import Metric, Reference, Samples
+from .reference import Metric, Reference, Samples, with_weights
 from .registry import find, weights_file
 from .training import Progress, all_outputs, fit, metric_of
 
@@ -202,11 +202,14 @@ def rejected(scores: np.ndarray, wanted: np.ndarray, unwanted: np.ndarray, kept:
     return 100.0 * float(np.mean(scores[unwanted] < np.quantile(scores[wanted], 1 - kept)))
 
 
+def twin() -> Single:
+    """One transformer with three heads."""
+    return Single()
+
+
 def simulated() -> Cascade:
     """The cascade trained without the reversal: what the reversal is judged by."""
-    module = Cascade()
-    module.load_state_dict(torch.load(weights_file("baikal_simulated"), weights_only=True))
-    return module.eval()
+    return with_weights(Cascade(), weights_file("baikal_simulated"))
 
 
 def early_exit(module: nn.Module, samples: Samples) -> float:
@@ -250,7 +253,7 @@ REFERENCE = Reference(
     calibration=calibration,
     evaluation=evaluation,
     metric=F1,
-    twin=Single,
+    twin=twin,
     paper=paper,
     train=train,
     weights=weights_file("baikal"),

@@ -22,7 +22,7 @@ from .data.strings import SCALE, WINDOW, events, modules
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import weights_file
-from .spiking import Coincidence, Leaky, SpikingNetwork, Wire
+from .spiking import Coincidence, Leaky, SpikingNetwork, Wire, spikes_per_sample
 from .training import Progress, fit_counts, metric_of, tensors
 
 STRINGS, DEPTHS, STEPS, CLASSES = 8, 24, 40, 3
@@ -122,7 +122,7 @@ def measure() -> dict[str, float]:
         "accuracy of the most frequent class (points)": 100 * float(np.bincount(labels).max() / len(labels)),
         "rises over falls, mean of neutrinos": float(climbs[labels == 0].mean()),
         "rises over falls, mean of muons": float(climbs[labels == 1].mean()),
-        "spikes an event": float(sum(train.sum() for name, train in trains.items() if name != "input") / len(held_out)),
+        "spikes an event": spikes_per_sample(trains),
     }
 
 

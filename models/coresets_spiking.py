@@ -21,7 +21,7 @@ from .coresets import SURVEY, readings, survey
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import find, weights_file
-from .spiking import Leaky, SpikingNetwork, Wire
+from .spiking import Leaky, SpikingNetwork, Wire, spikes_per_sample
 from .training import Progress, metric_of, outputs, tensors
 
 GRID, STEPS = 14, 32
@@ -140,7 +140,7 @@ def measure() -> dict[str, float]:
         "accuracy %, all 1024 readings in spikes": accuracy_of(np.arange(SURVEY), held_out, (0.5, 0.3)),
         "accuracy %, the dense network (128 tokens a head) at the exact place": ACCURACY.compute([field], held_out.truth),
         "input spikes a place": float(trains["input"].sum() / len(held_out)),
-        "spikes of neurons a place": float((trains["memory"].sum() + trains["out"].sum()) / len(held_out)),
+        "spikes of neurons a place": spikes_per_sample(trains),
         "memory neurons that fire, % of them": 100 * float((trains["memory"].sum(1) > 0).float().mean()),
     }
 

@@ -27,7 +27,7 @@ from ..runtime.manifest import TensorSpec
 from .data import streams
 from .layers import Block, SelfAttention, merge_heads, split_heads
 from .recurrence import linear_recurrence
-from .reference import Metric, Reference, Samples
+from .reference import Metric, Reference, Samples, with_weights
 from .registry import weights_file
 from .training import Progress, fit, metric_of, outputs
 
@@ -202,9 +202,8 @@ def train(
 
 def measure() -> Mapping[str, float]:
     """Recall of the system, of the twin and of the system trained without energies, at the noise of training and at more of it."""
-    plain = DemaFormer()
-    plain.load_state_dict(torch.load(weights_file("demaformer_plain"), weights_only=True))
-    networks = {"": REFERENCE.module(), " of the softmax twin": REFERENCE.trained_twin(), " without the energy term": plain.eval()}
+    plain = with_weights(DemaFormer(), weights_file("demaformer_plain"))
+    networks = {"": REFERENCE.module(), " of the softmax twin": REFERENCE.trained_twin(), " without the energy term": plain}
     found = {}
     for noise in (NOISE, 1.0):
         held_out = evaluation(noise)

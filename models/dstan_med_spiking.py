@@ -19,7 +19,7 @@ from .dstan_med import DEVIATION, EVALUATION, MEAN, detection
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import find, weights_file
-from .spiking import Leaky, SpikingNetwork, Wire
+from .spiking import Leaky, SpikingNetwork, Wire, spikes_per_sample
 from .training import Progress, fit_counts, metric_of, tensors
 
 LEVELS = np.array([-2.5, -1.5, -0.9, -0.3, 0.3, 0.9, 1.5, 2.5])
@@ -94,7 +94,7 @@ def measure() -> dict[str, float]:
         "accuracy, attention in float (points)": metric_of(find("dstan_med"), find("dstan_med").module()),
         "sensitivity (points)": sensitivity,
         "precision (points)": precision,
-        "spikes a window": float(sum(train.sum() for name, train in trains.items() if name != "input") / len(held_out)),
+        "spikes a window": spikes_per_sample(trains),
     }
 
 

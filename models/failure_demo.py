@@ -24,7 +24,7 @@ from ..runtime.manifest import TensorSpec
 from .data.reaching import NEAR, STEPS, Policy, demonstrations, roll, starts
 from .layers import Block, SelfAttention, merge_heads, split_heads
 from .metrics import MEAN_SQUARED_ERROR
-from .reference import Reference, Samples
+from .reference import Reference, Samples, with_weights
 from .registry import find, weights_file
 from .training import Progress, fit, metric_of, outputs
 
@@ -194,9 +194,7 @@ def discrepancies(module: nn.Module, robots: int, kind: int, seed: int) -> np.nd
 
 def rival(trained: str) -> nn.Module:
     """The policy trained on "successes" alone, or with failures "untold" from them."""
-    module = ChunkPolicy()
-    module.load_state_dict(torch.load(weights_file(f"failure_demo_{trained}"), weights_only=True))
-    return module.eval()
+    return with_weights(ChunkPolicy(), weights_file(f"failure_demo_{trained}"))
 
 
 def measure() -> dict[str, float]:

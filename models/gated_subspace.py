@@ -27,7 +27,7 @@ from .layers import Block, SelfAttention, merge_heads, split_heads
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import weights_file
-from .training import Progress, fit, metric_of, outputs, tensors
+from .training import Progress, cross_entropy, fit, metric_of, outputs, tensors
 
 TOLERANCE = 0.05  # the paper's operating point
 
@@ -140,6 +140,11 @@ def paper() -> GatedSubspace:
     return GatedSubspace(dim=768, depth=12, heads=12, expansion=4)
 
 
+def twin() -> Decoder:
+    """Every layer reads its whole weight."""
+    return Decoder()
+
+
 def calibration() -> Samples:
     """256 texts."""
     return nested_brackets(256, seed=1)
@@ -155,14 +160,9 @@ def train(seed: int = 0, epochs: int = 16, progress: Progress | None = None, net
     torch.manual_seed(seed)
     decoder = network if network is not None else Decoder()
     data, validation = nested_brackets(8192, seed + 100), nested_brackets(512, seed=3)
-    fit(decoder, data, validation, token_loss, epochs, seed=seed, rate=3e-3, batch=128, progress=progress)
+    fit(decoder, data, validation, cross_entropy, epochs, seed=seed, rate=3e-3, batch=128, progress=progress)
     module = decoder if network is not None else GatedSubspace().take(decoder, calibration()).eval()
     return module, metric_of(REFERENCE, module)
-
-
-def token_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over all tokens; scores: (batch, length, classes), labels: (batch, length)."""
-    return functional.cross_entropy(scores.flatten(0, 1), labels.flatten())
 
 
 def skipped_and_read(module: GatedSubspace, samples: Samples) -> tuple[float, float]:
@@ -190,7 +190,7 @@ def measure() -> dict[str, float]:
     held_out = evaluation()
     plain = outputs(REFERENCE.trained_twin(), held_out)
     labels = torch.from_numpy(held_out.truth)
-    loss = float(token_loss(torch.from_numpy(plain), labels))
+    loss = float(cross_entropy(torch.from_numpy(plain), labels))
     figures = {"accuracy of the plain network %": ACCURACY.compute([plain], held_out.truth)}
     module = REFERENCE.module()
     for tolerance in (TOLERANCE, 0.1, 0.2, 1.0):
@@ -202,7 +202,7 @@ def measure() -> dict[str, float]:
         figures[f"top-1 agreement % at tolerance {tolerance:g}"] = 100 * float(np.mean(scores.argmax(-1) == plain.argmax(-1)))
         figures[f"residuals skipped % at tolerance {tolerance:g}"] = 100 * skipped
         figures[f"weight reads saved x at tolerance {tolerance:g}"] = 1 / read
-        figures[f"perplexity ratio at tolerance {tolerance:g}"] = float(np.exp(float(token_loss(torch.from_numpy(scores), labels)) - loss))
+        figures[f"perplexity ratio at tolerance {tolerance:g}"] = float(np.exp(float(cross_entropy(torch.from_numpy(scores), labels)) - loss))
     return figures
 
 
@@ -217,7 +217,7 @@ REFERENCE = Reference(
     calibration=calibration,
     evaluation=evaluation,
     metric=ACCURACY,
-    twin=Decoder,
+    twin=twin,
     paper=paper,
     train=train,
     weights=weights_file("gated_subspace"),

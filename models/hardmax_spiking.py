@@ -19,7 +19,7 @@ from .hardmax import EVALUATION, FEATURES, TOKENS, sentences, words
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import find, weights_file
-from .spiking import Coincidence, Leaky, SpikingNetwork, Wire
+from .spiking import Coincidence, Leaky, SpikingNetwork, Wire, spikes_per_sample
 from .training import Progress, fit_counts, metric_of, tensors
 
 STEPS = 32
@@ -114,7 +114,7 @@ def measure() -> dict[str, float]:
         "accuracy, hardmax in float (points)": metric_of(find("hardmax"), find("hardmax").module()),
         "sentences whose first word to fire is the strongest (%)": 100 * float(np.mean(first == strongest.argmax(1))),
         "sentences in which only one class fires (%)": 100 * float(((counts > 0).sum(1) == 1).float().mean()),
-        "spikes a sentence": float(sum(train.sum() for name, train in trains.items() if name != "input") / len(held_out)),
+        "spikes a sentence": spikes_per_sample(trains),
     }
 
 

@@ -25,7 +25,7 @@ from ..runtime.manifest import TensorSpec
 from .data import boxes
 from .layers import Block, SelfAttention
 from .mamba import SelectiveParameters, selective_scan
-from .reference import Metric, Reference, Samples
+from .reference import Metric, Reference, Samples, with_weights
 from .registry import weights_file
 from .training import Progress, fit, metric_of, outputs
 
@@ -190,9 +190,7 @@ def measure() -> Mapping[str, float]:
     held_out = evaluation()
     networks = {"": REFERENCE.module(), " of the softmax twin": REFERENCE.trained_twin()}
     for name, build in (("concatenated scan", concatenated), ("depth alone", blind)):
-        rival = build()
-        rival.load_state_dict(torch.load(weights_file(f"interactive_ssm_{build.__name__}"), weights_only=True))
-        networks[f" of {name}"] = rival.eval()
+        networks[f" of {name}"] = with_weights(build(), weights_file(f"interactive_ssm_{build.__name__}"))
     found = {f"edge RMSE{who} (m)": edge_rmse(outputs(module, held_out), held_out.truth) for who, module in networks.items()}
     bilinear = functional.interpolate(torch.from_numpy(held_out.inputs["depth"]), scale_factor=FACTOR, mode="bilinear").numpy()
     found["edge RMSE of bilinear depth (m)"] = edge_rmse(bilinear, held_out.truth)

@@ -20,9 +20,10 @@ from torch.nn import functional
 from ..runtime.manifest import TensorSpec
 from .data.road_scenes import BANDS, CLASSES, SIDE, scenes
 from .metrics import MEAN_IOU
+from .operations import operations
 from .reference import Reference, Samples
 from .registry import find, weights_file
-from .training import Progress, fit, metric_of, outputs, tensors
+from .training import Progress, cross_entropy, fit, metric_of, outputs, tensors
 
 KERNELS = (1, 5, 11)
 
@@ -99,27 +100,17 @@ def evaluation() -> Samples:
     return scenes(1000, seed=22)
 
 
-def pixel_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over all pixels; scores: (batch, height, width, classes), labels: (batch, height, width)."""
-    return functional.cross_entropy(scores.flatten(0, 2), labels.flatten())
-
-
 def measure() -> Mapping[str, float]:
     """Mean IoU beside UNet-SC's, what the attention adds to the network, and how far the gates follow the light of a scene."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     reference, held_out = find("msam"), evaluation()
     networks = {"msam": reference.module(), "unet": reference.trained_twin()}
-    sizes, costs = {}, {}
-    for name, network in networks.items():
-        sizes[name] = sum(parameter.numel() for parameter in network.parameters())
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(**tensors(held_out.take(slice(0, 1)).inputs))
-        costs[name] = counter.get_total_flops()
+    x = tensors(held_out.take(slice(0, 200)).inputs)["x"]
+    sizes = {name: sum(parameter.numel() for parameter in network.parameters()) for name, network in networks.items()}
+    costs = {name: operations(network, x[:1]) for name, network in networks.items()}
     network = networks["msam"]
     assert isinstance(network, UNet) and isinstance(network.skips[0], SpectralAttention)
     with torch.no_grad():
-        gates = network.skips[0].gate(network.down[0](tensors(held_out.take(slice(0, 200)).inputs)["x"]))
+        gates = network.skips[0].gate(network.down[0](x))
     return {
         "mean IoU": MEAN_IOU.compute([outputs(networks["msam"], held_out)], held_out.truth),
         "mean IoU of UNet-SC": MEAN_IOU.compute([outputs(networks["unet"], held_out)], held_out.truth),
@@ -133,7 +124,7 @@ def train(seed: int = 0, epochs: int = 16, progress: Progress | None = None, net
     """Trains on 800 scenes; returns the network and its mean IoU on the evaluation scenes."""
     torch.manual_seed(seed)
     module = network if network is not None else UNet()
-    fit(module, scenes(800, 100 + seed), scenes(100, 20), pixel_loss, epochs, seed=seed, rate=4e-3, batch=32, progress=progress)
+    fit(module, scenes(800, 100 + seed), scenes(100, 20), cross_entropy, epochs, seed=seed, rate=4e-3, batch=32, progress=progress)
     return module, metric_of(REFERENCE, module)
 
 

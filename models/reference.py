@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from ..runtime.manifest import TensorSpec
 
 if TYPE_CHECKING:
     from torch import nn
+
+Module = TypeVar("Module", bound="nn.Module")
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Reference:
         module = self.build()
         state = self.state
         if state is None and self.weights is not None:
-            state = _load(self.weights)
+            return with_weights(module, self.weights)
         if state is not None:
             module.load_state_dict(state)
         return module.eval()
@@ -108,13 +110,13 @@ class Reference:
     def trained_twin(self) -> nn.Module:
         """The softmax twin with its trained weights, in eval mode; for systems that ship them."""
         assert self.twin is not None and self.twin_weights is not None
-        module = self.twin()
-        module.load_state_dict(_load(self.twin_weights))
-        return module.eval()
+        return with_weights(self.twin(), self.twin_weights)
 
 
-def _load(path: Path) -> Mapping[str, Any]:
+def with_weights(module: Module, path: Path, strict: bool = True) -> Module:
+    """The module itself with the weights of a shipped file, in eval mode; strict: the file has all of them."""
     import torch
 
-    state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=strict)
+    module.eval()
+    return module

@@ -27,9 +27,9 @@ from .data.clouds import KINDS, scenes
 from .layers import Block, SelfAttention, merge_heads, split_heads
 from .metrics import ACCURACY
 from .operations import operations
-from .reference import Reference, Samples
+from .reference import Reference, Samples, with_weights
 from .registry import weights_file
-from .training import Progress, fit, metric_of
+from .training import Progress, cross_entropy, fit, metric_of
 
 POINTS = 144
 FLOOR = 0.02
@@ -147,24 +147,18 @@ def evaluation() -> Samples:
     return samples(1000, 2)
 
 
-def point_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over all points; scores: (batch, points, 4), labels: (batch, points)."""
-    return functional.cross_entropy(scores.flatten(0, 1), labels.flatten())
-
-
 def train(seed: int = 0, epochs: int = 9, progress: Progress | None = None, network: nn.Module | None = None) -> tuple[nn.Module, float]:
     """Trains on 2,048 scenes; returns the network and the share of points it gets right, in per cent."""
     torch.manual_seed(seed)
     module = network if network is not None else RelFlexformer()
-    fit(module, samples(2048, seed + 100), samples(128, 3), point_loss, epochs, seed=seed, rate=5e-3, batch=32, progress=progress)
+    fit(module, samples(2048, seed + 100), samples(128, 3), cross_entropy, epochs, seed=seed, rate=5e-3, batch=32, progress=progress)
     return module, metric_of(REFERENCE, module)
 
 
 def trained(form: str) -> RelFlexformer:
     """The same network in another form, as trained: "performer", "quadratic", or "drawn", with frequencies that stayed as they were drawn."""
     module = RelFlexformer(form="fourier" if form == "drawn" else form)
-    module.load_state_dict(torch.load(weights_file(f"relflexformer_{form}"), weights_only=True), strict=False)  # these hold no frequencies
-    return module.eval()
+    return with_weights(module, weights_file(f"relflexformer_{form}"), strict=False)  # these hold no frequencies
 
 
 def with_form(module: nn.Module, form: str, frequencies: int) -> RelFlexformer:

@@ -27,7 +27,7 @@ from .layers import Block, SelfAttention, merge_heads, split_heads
 from .metrics import ACCURACY
 from .reference import Reference, Samples
 from .registry import weights_file
-from .training import Progress, fit, metric_of, outputs, tensors
+from .training import Progress, cross_entropy, fit, metric_of, outputs, tensors
 
 BEAM = 10
 
@@ -188,10 +188,6 @@ def calibration() -> Samples:
 def evaluation() -> Samples:
     """2,000 customers."""
     return purchases(2000, seed=2)
-
-
-def cross_entropy(logits: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(logits.flatten(0, 1), digits.flatten())
 
 
 def distillation(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ Ganguli, "SuperSpike", 2018): dz/dm = 1 / (1 + 2 |m - theta|)^2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,11 @@ class Wire:
 
     neurons: Any
     inputs: Sequence[tuple[str, nn.Module | None]]
+
+
+def spikes_per_sample(trains: Mapping[str, torch.Tensor]) -> float:
+    """Of all neurons together, the input left out; trains: as of `SpikingNetwork.trains`."""
+    return float(sum(train.sum() for name, train in trains.items() if name != "input") / len(trains["input"]))
 
 
 class SpikingNetwork(nn.Module):

@@ -82,6 +82,11 @@ def fit_counts(
     return fit(module, train, validation, loss, epochs, rate=rate, decay=0.0, **options)
 
 
+def cross_entropy(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The mean over all that is labelled, tokens or pixels, say; scores: (..., classes), labels: (...)."""
+    return nn.functional.cross_entropy(scores.flatten(0, -2), labels.flatten())
+
+
 def evaluate(module: nn.Module, samples: Samples, loss: Loss, batch: int = 256) -> float:
     """The mean loss over all samples, in eval mode."""
     module.eval()

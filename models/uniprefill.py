@@ -15,7 +15,6 @@ from functools import cache, partial
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from ..runtime.manifest import TensorSpec
 from .data.needles import FILLER, NAMES, QUESTIONS, needles
@@ -25,7 +24,7 @@ from .metrics import ACCURACY
 from .operations import operations
 from .reference import Reference, Samples
 from .registry import weights_file
-from .training import Progress, fit, metric_of, outputs
+from .training import Progress, cross_entropy, fit, metric_of, outputs
 
 LENGTH, BLOCK = 128, 8
 BUDGET = 6  # of 16 blocks
@@ -102,11 +101,6 @@ def evaluation() -> Samples:
     return samples(1000, 2)
 
 
-def answer_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over all questions; scores: (batch, 8, 32), labels: (batch, 8)."""
-    return functional.cross_entropy(scores.flatten(0, 1), labels.flatten())
-
-
 def train(seed: int = 0, epochs: int = 10, progress: Progress | None = None, network: Decoder | None = None) -> tuple[nn.Module, float]:
     """Trains the decoder with every token in every layer: on one fact in short texts, on two, and on two in whole texts.
 
@@ -116,7 +110,7 @@ def train(seed: int = 0, epochs: int = 10, progress: Progress | None = None, net
     whole = twin()
     for length, most, share, rate in ((LENGTH // 4, 1, 0.5, 5e-3), (LENGTH // 4, 2, 1.0, 5e-3), (LENGTH, 2, 0.3, 2e-3)):
         data, validation = samples(8192, seed + 100 + most, length, most), samples(256, 3, length, most)
-        fit(whole, data, validation, answer_loss, max(1, round(share * epochs)), seed=seed, rate=rate, decay=0.01, progress=progress)
+        fit(whole, data, validation, cross_entropy, max(1, round(share * epochs)), seed=seed, rate=rate, decay=0.01, progress=progress)
     module = network if network is not None else Decoder()
     module.load_state_dict(whole.state_dict())
     return module.eval(), metric_of(REFERENCE, module)

@@ -21,10 +21,10 @@ from .data.clouds import KINDS
 from .layers import Block, merge_heads, split_heads
 from .metrics import ACCURACY
 from .operations import operations
-from .reference import Reference
+from .reference import Reference, with_weights
 from .registry import weights_file
-from .relflexformer import POINTS, PointTransformer, calibration, evaluation, point_loss, samples
-from .training import Progress, fit, metric_of
+from .relflexformer import POINTS, PointTransformer, calibration, evaluation, samples
+from .training import Progress, cross_entropy, fit, metric_of
 
 BITS = 4  # of each coordinate
 REACH = 2.0  # the grid spans [-REACH, REACH]; points beyond count to its border
@@ -150,15 +150,13 @@ def train(seed: int = 0, epochs: int = 12, progress: Progress | None = None, net
     """Trains on 2,048 scenes; returns the network and the share of points it gets right, in per cent."""
     torch.manual_seed(seed)
     module = network if network is not None else ZOrderTransformer()
-    fit(module, samples(2048, seed + 100), samples(128, 3), point_loss, epochs, seed=seed, rate=5e-3, batch=32, progress=progress)
+    fit(module, samples(2048, seed + 100), samples(128, 3), cross_entropy, epochs, seed=seed, rate=5e-3, batch=32, progress=progress)
     return module, metric_of(REFERENCE, module)
 
 
 def trained(form: str) -> nn.Module:
     """A rival of the same size, as trained: "given" or "nearest"."""
-    module = ZOrderTransformer(form=form)
-    module.load_state_dict(torch.load(weights_file(f"zorder_{form}"), weights_only=True))
-    return module.eval()
+    return with_weights(ZOrderTransformer(form=form), weights_file(f"zorder_{form}"))
 
 
 def measure() -> dict[str, float]:

@@ -43,7 +43,7 @@ def in_subspace(program: Program, kept: float, calibration: Samples) -> Subspace
     module = lift(program.exported)
     linears = {path: layer for path, layer in module.named_modules() if type(layer) is nn.Linear}
     ranks = {}
-    for path, gram in _gram_matrices(module, linears, calibration).items():
+    for path, gram in _gram_matrices(module, linears, Batches(calibration, program.fixed_batch)).items():
         layer = linears[path]
         basis = _strongest_directions(gram, kept)
         if len(basis) * (layer.in_features + layer.out_features) < layer.in_features * layer.out_features:
@@ -55,7 +55,7 @@ def in_subspace(program: Program, kept: float, calibration: Samples) -> Subspace
     return Subspace(replace(program.reference, build=lambda: copy.deepcopy(module), weights=None, state=None), ranks, (before, after))
 
 
-def _gram_matrices(module: nn.Module, linears: dict[str, nn.Linear], calibration: Samples) -> dict[str, torch.Tensor]:
+def _gram_matrices(module: nn.Module, linears: dict[str, nn.Linear], batches: Batches) -> dict[str, torch.Tensor]:
     """Sum of x x^T over everything that each layer reads, (in, in) in double precision."""
     grams = {path: torch.zeros(layer.in_features, layer.in_features, dtype=torch.float64) for path, layer in linears.items()}
 
@@ -68,8 +68,7 @@ def _gram_matrices(module: nn.Module, linears: dict[str, nn.Linear], calibration
 
     hooks = [layer.register_forward_pre_hook(hook(path)) for path, layer in linears.items()]
     with torch.no_grad():
-        for batch in Batches(calibration):
-            module(**batch)
+        batches.feed(module)
     for handle in hooks:
         handle.remove()
     return grams
