@@ -34,7 +34,10 @@ class Kept(Protocol):
 
 
 def save(machine: Machine, path: Path, host: Any = None) -> None:
-    """Writes the machine's state. host: what else `restore` shall give back, as JSON holds it. The file is whole or not there."""
+    """Writes the machine's state. host: what else `restore` shall give back, as JSON holds it. The file is whole or as it was.
+
+    Raises InputError where it cannot be written.
+    """
     machine.settle()
     body = {
         "format": FORMAT,
@@ -44,12 +47,17 @@ def save(machine: Machine, path: Path, host: Any = None) -> None:
         "host": host,
     }
     partial = path.with_name(path.name + ".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-        file.writestr("state.json", json.dumps(body))
-        for chip in machine.chips.values():
-            for name, content in _memories(chip):
-                file.writestr(name, content)
-    os.replace(partial, path)
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+            file.writestr("state.json", json.dumps(body))
+            for chip in machine.chips.values():
+                for name, content in _memories(chip):
+                    file.writestr(name, content)
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"the board's state cannot be written to {path}: {error.strerror or error}.") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def restore(path: Path, fail: Callable[[Fault], None] = raised) -> tuple[Machine, Any]:

@@ -12,6 +12,7 @@ pytest.importorskip("unicorn", reason="emulated cores need unicorn: pip install 
 
 from edgeattn.board.chip import Chip
 from edgeattn.board.core import Core
+from edgeattn.board.machine import Machine
 from edgeattn.board.networks import random_board, random_spikes
 from edgeattn.board.oracle import BINARY, map_network
 from edgeattn.board.packets import Packet
@@ -111,3 +112,11 @@ def test_a_file_without_a_state_is_refused(tmp_path, content, message):
                 file.writestr(name, text)
     with pytest.raises(InputError, match=message):
         restore(path)
+
+
+def test_a_state_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    place = tmp_path / "state"
+    place.mkdir()
+    with pytest.raises(InputError, match="cannot be written to .*state: Is a directory"):
+        save(Machine([(0, 0)]), place)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
