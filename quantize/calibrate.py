@@ -102,7 +102,10 @@ def float_network(program: Program, recipe: Recipe, calibration: Samples) -> nn.
         with quiet(), torch.no_grad():
             probe = next(iter(batches))
             before = flatten_outputs(module(**probe))
-            _equalise(module, recipe.equalise, batches)
+            try:
+                _equalise(module, recipe.equalise, batches)
+            except (RuntimeError, KeyError) as error:  # where Brevitas takes another axis than the first for the batch
+                raise EqualisationChanged(f"equalisation cannot follow the axes of {program.reference.name}: leave `equalise` out.") from error
             after = flatten_outputs(module(**probe))
         if not all(torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max())) for a, b in zip(after, before, strict=True)):
             # Brevitas scales a norm once for every place it is called from; a shared one comes out wrong.

@@ -17,6 +17,7 @@ from edgeattn.export.trace import run_module, trace
 from edgeattn.models.reference import Reference, Samples
 from edgeattn.models.registry import find
 from edgeattn.quantize import Recipe, finetune, quantise
+from edgeattn.quantize.calibrate import EqualisationChanged, float_network
 from edgeattn.quantize.costs import sensitivity
 from edgeattn.quantize.insert import quantised_graph
 from edgeattn.runtime.manifest import TensorSpec
@@ -91,8 +92,6 @@ def test_gptq_makes_four_bit_weights_better(calibration):
 
 
 def test_equalisation_leaves_the_float_network_as_it_was_and_helps_outliers(network, calibration):
-    from edgeattn.quantize.calibrate import float_network
-
     module = copy.deepcopy(network.reference.module())
     with torch.no_grad():
         module.norm.weight[3] = 60.0
@@ -187,6 +186,14 @@ def test_a_network_of_a_fixed_batch_is_calibrated_and_searched_in_that_batch():
     quantised = quantise(program, Recipe(), samples)
     assert error(program, quantised, samples.take(slice(0, 4)).inputs) < 0.05
     assert {cost.layer for cost in sensitivity(program, quantised, samples)} == {"first", "second"}
+
+
+def test_a_network_whose_axes_equalisation_cannot_follow_is_refused_in_one_sentence():
+    reference = find("uniprefill")  # its tokens are gathered into another axis than Brevitas takes for the batch
+    samples = reference.calibration()
+    program = trace(reference, {name: array[:2] for name, array in samples.inputs.items()})
+    with pytest.raises(EqualisationChanged, match="cannot follow the axes of uniprefill: leave `equalise` out"):
+        float_network(program, Recipe(equalise=0.5), samples)
 
 
 def test_distillation_repairs_what_four_bits_cost():
