@@ -95,6 +95,7 @@ def bench(
         "cold_start_ms": first(),
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000.0,
         "engine": "TensorRT {}".format(identity["tensorrt"]),
+        "variant": bundle.manifest["variant"],
         "machine": identity,
         "power": power,
         "energy_per_inference_j": energy(power, mean),
