@@ -18,6 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from . import __version__
 from .errors import EdgeattnError, InputError, MissingError
+from .interrupts import interrupts_after_imports
 from .views import show_bench, show_compilation, show_devices, show_doctor, show_inspect, show_models, show_probe, show_tuning, show_verification
 
 STDERR = Console(stderr=True)
@@ -39,7 +40,8 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with interrupts_after_imports():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit):
             raise
         except (KeyboardInterrupt, click.Abort):

@@ -247,12 +247,13 @@ def test_calibration_data_of_other_names_are_refused(ecg_weights, sentence_files
         edgeattn.compile(ecg_weights, calib=sentence_files["npz"])
 
 
-def test_ctrl_c_leaves_nothing_behind(ecg_weights, tmp_path):
+@pytest.mark.parametrize("seconds", [0, 2], ids=["importing", "compiling"])
+def test_ctrl_c_leaves_nothing_behind(ecg_weights, tmp_path, seconds):
     command = [sys.executable, "-m", "edgeattn", "compile", str(ecg_weights), "--precision", "auto", "-o", str(tmp_path / "b.edge")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():  # earlier, Python itself is still starting
         time.sleep(0.1)
-    time.sleep(2)
+    time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -1,0 +1,45 @@
+"""Ctrl-C waits for an import to end, and is then as prompt as ever."""
+
+import importlib
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from edgeattn.interrupts import interrupts_after_imports
+
+
+def module(folder, monkeypatch, text):
+    (folder / "interrupted_module.py").write_text(text)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "interrupted_module", raising=False)
+    return "interrupted_module"
+
+
+def importing_then_waiting(name):
+    with interrupts_after_imports():
+        importlib.import_module(name)
+        time.sleep(30)  # Ctrl-C is heard here
+
+
+def test_an_import_ends_before_ctrl_c_is_heard(tmp_path, monkeypatch):
+    name = module(tmp_path, monkeypatch, "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\ncomplete = True\n")
+    with pytest.raises(KeyboardInterrupt):
+        importing_then_waiting(name)
+    assert sys.modules[name].complete
+
+
+def test_a_second_ctrl_c_ends_the_import(tmp_path, monkeypatch):
+    name = module(tmp_path, monkeypatch, "import os, signal\nfor _ in range(2): os.kill(os.getpid(), signal.SIGINT)\n")
+    with pytest.raises(KeyboardInterrupt), interrupts_after_imports():
+        importlib.import_module(name)
+    assert name not in sys.modules
+
+
+def test_outside_an_import_ctrl_c_is_heard_at_once_and_handlers_return():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)
+    with pytest.raises(KeyboardInterrupt), interrupts_after_imports():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)) == before
