@@ -45,7 +45,7 @@ class Candidate:
     verdict: Verdict
     target: DenseTarget = field(repr=False)
     lowered: ir.Model = field(repr=False)
-    quantised: Quantised = field(repr=False)
+    quantised_layers: int = 0
     latency_ms: float | None = None
     chosen: bool = False
     delivered: bool = False
@@ -111,9 +111,12 @@ class Workbench:
         place_floats(lowered, quantised.recipe, self.calibration)
         return lowered
 
-    def judge(self, lowered: ir.Model) -> Verdict:
+    def candidate(self, name: str, quantised: Quantised) -> Candidate:
+        """Lowered and judged; Brevitas' network is not kept, for every one holds all weights."""
+        lowered = self.lower(quantised)
         outputs = run_batches(self.target.session(lowered), self.held_out, self.program)
-        return judge(self.program.reference, self.held_out, self.expected, outputs, self.tolerance)
+        verdict = judge(self.program.reference, self.held_out, self.expected, outputs, self.tolerance)
+        return Candidate(name, quantised.recipe, verdict, self.target, lowered, len(quantised.layers))
 
 
 def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list[Candidate], tuple[LayerCost, ...]]:
@@ -123,14 +126,13 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
     auto: int8 with its ladder, int8-dynamic and fp32, to be chosen by latency; else the recipe's own ladder, with floats as the last rung.
     Where the rest shall run in fewer bits than fp32, the network in those alone comes first: one that does not bear it is quantised with fp32 around.
     """
-    lowered: dict[int, ir.Model] = {}
+    found: list[Candidate] = []
 
-    def verdict_of(quantised: Quantised) -> Verdict:
-        lowered[id(quantised)] = bench.lower(quantised)
-        return bench.judge(lowered[id(quantised)])
+    def attempt(name: str, quantised: Quantised) -> Verdict:
+        found.append(bench.candidate(name, quantised))
+        return found[-1].verdict
 
     integers = recipe.precisions - set(FLOATS)
-    found = []
     if recipe.floats != "fp32" or not integers:
         found.append(_float(bench, recipe if not integers else _plain(recipe, recipe.floats)))
     failed = bool(found) and not found[0].verdict.passed and recipe.floats != "fp32"
@@ -138,18 +140,13 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
         return found + ([_float(bench, _plain(recipe, "fp32"))] if failed else []), ()
     recipe = msgspec.structs.replace(recipe, floats="fp32") if failed else recipe
     if bench.target.integers_between and recipe.default == "int8" and not recipe.layers and integers_throughout(bench.graph.graph):
-        whole = quantise(bench.program, msgspec.structs.replace(recipe, between="int8"), bench.calibration)
-        found.append(Candidate("int8 throughout", whole.recipe, verdict_of(whole), bench.target, lowered[id(whole)], whole))
-        if found[-1].verdict.passed and not auto:
+        throughout = msgspec.structs.replace(recipe, between="int8")
+        if attempt("int8 throughout", quantise(bench.program, throughout, bench.calibration)).passed and not auto:
             return found, ()
-    ladder = climb(bench.program, recipe, bench.calibration, verdict_of, bench.progress)
-    found += [
-        Candidate(step.name, step.quantised.recipe, step.verdict, bench.target, lowered[id(step.quantised)], step.quantised) for step in ladder.steps
-    ]
+    ladder = climb(bench.program, recipe, bench.calibration, attempt, bench.progress)
     if auto and "int8-dynamic" in bench.target.precisions:
-        dynamic = quantise(bench.program, msgspec.structs.replace(recipe, default="int8-dynamic"), bench.calibration)
-        found.append(Candidate("int8-dynamic", dynamic.recipe, verdict_of(dynamic), bench.target, lowered[id(dynamic)], dynamic))
-    if recipe.floats == "fp32" and (auto or ladder.passed is None):
+        attempt("int8-dynamic", quantise(bench.program, msgspec.structs.replace(recipe, default="int8-dynamic"), bench.calibration))
+    if recipe.floats == "fp32" and (auto or not ladder.passed):
         found.append(_float(bench, _plain(recipe, "fp32")))
     return found, ladder.costs
 
@@ -165,7 +162,7 @@ def rank(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> tuple
         return timed, [min(timed, key=lambda candidate: candidate.verdict.parity.relative_error)]
     if auto and all(candidate.latency_ms is not None for candidate in passed):
         return timed, sorted(passed, key=lambda candidate: candidate.latency_ms or 0.0)
-    return timed, sorted(passed, key=lambda candidate: -len(candidate.quantised.layers))
+    return timed, sorted(passed, key=lambda candidate: -candidate.quantised_layers)
 
 
 def run_batches(session: HostSession, samples: Samples, program: Program) -> list[np.ndarray]:
@@ -183,9 +180,7 @@ def _plain(recipe: Recipe, floats: Floats) -> Recipe:
 
 def _float(bench: Workbench, recipe: Recipe) -> Candidate:
     bench.progress(f"lowering {recipe.default}")
-    untouched = Quantised(recipe, {}, {}, bench.program.reference.module())
-    lowered = bench.lower(untouched)
-    return Candidate(recipe.default, recipe, bench.judge(lowered), bench.target, lowered, untouched)
+    return bench.candidate(recipe.default, Quantised(recipe, {}, {}, bench.program.reference.module()))
 
 
 def _timed(candidates: Sequence[Candidate], bench: Workbench) -> list[Candidate]:

@@ -92,7 +92,7 @@ def files_of(delivered: Sequence[Delivery]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for one in delivered:
         golden = one.golden if not files else Golden({}, {}, one.golden.artifact, {})
-        recipe = one.candidate.quantised.recipe.to_yaml().encode()
+        recipe = one.candidate.recipe.to_yaml().encode()
         own = {**one.artifact.files, FILE: pack_golden(golden), "recipe.yaml": recipe}
         files |= {f"{one.folder}{name}": data for name, data in own.items()}
     return files
@@ -172,7 +172,7 @@ def _output_specs(bench: Workbench) -> tuple[TensorSpec, ...]:
 
 def _gate_warnings(best: Candidate, data: Data) -> tuple[str, ...]:
     warnings = [] if best.verdict.passed else [f"this bundle misses its accuracy gate: {best.verdict.reason}."]
-    if best.raised and best.quantised.layers:
+    if best.raised and best.quantised_layers:
         warnings.append(f"{len(best.raised)} layers stay in {best.recipe.floats} because int8 breaks them: {', '.join(best.raised)}.")
     if best.recipe.floats == "fp16" and data.generated:
         warnings.append("which nodes float16 cannot hold was read from generated inputs: give --calib data.npz, so that larger real values are seen.")
