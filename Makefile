@@ -42,6 +42,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/session.py --write
 	$(BIN)/python benchmarks/cpu.py --write
 	$(BIN)/python benchmarks/exponents.py --write
+	$(BIN)/python benchmarks/scan.py --write
 	$(BIN)/python benchmarks/operators.py --write
 	$(BIN)/python benchmarks/compiling.py --write
 

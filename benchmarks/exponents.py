@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
 import torch
 from networks import Selective
 from report import replace_section, style
@@ -60,15 +62,26 @@ def main(arguments: list[str]) -> None:
         (docs / "exponents.svg").write_bytes(plot(found, exponents))
 
 
+def graph_of(make: Callable[[], nn.Module], tokens: int) -> ir.Model:
+    """The canonical graph of a layer over (batch, tokens, DIM)."""
+    torch.manual_seed(0)
+    module = make().eval()
+    example = {"x": np.random.default_rng(0).normal(size=(2, tokens, DIM)).astype(np.float32)}
+    reference = Reference("layer", lambda: module, (TensorSpec(name="x", shape=("batch", tokens, DIM), dtype="float32"),), ("y",), "random weights")
+    return to_graph(trace(reference, example))
+
+
+def session_of(graph: ir.Model) -> ort.InferenceSession:
+    """ONNX Runtime over the graph, lowered for this machine."""
+    lowered = find_target("cpu").lower(graph, find_device("cpu", isa_flags())[0])
+    return host_session(serialise(without_metadata(lowered)))
+
+
 def milliseconds(make: Callable[[int], nn.Module], tokens: int) -> float:
     """The median of one run of the lowered layer."""
-    torch.manual_seed(0)
-    module = make(tokens).eval()
-    x = np.random.default_rng(0).normal(size=(2, tokens, DIM)).astype(np.float32)
-    reference = Reference("layer", lambda: module, (TensorSpec(name="x", shape=("batch", tokens, DIM), dtype="float32"),), ("y",), "random weights")
-    lowered = find_target("cpu").lower(to_graph(trace(reference, {"x": x})), find_device("cpu", isa_flags())[0])
-    session = host_session(serialise(without_metadata(lowered)))
-    return float(np.median(in_turn([partial(session.run, None, {"x": x[:1]})], rounds=20, seconds=2.0)[0]))
+    session = session_of(graph_of(lambda: make(tokens), tokens))
+    x = np.random.default_rng(0).normal(size=(1, tokens, DIM)).astype(np.float32)
+    return float(np.median(in_turn([partial(session.run, None, {"x": x})], rounds=20, seconds=2.0)[0]))
 
 
 def markdown(found: dict[str, dict[int, float]], exponents: dict[str, float]) -> str:

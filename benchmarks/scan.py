@@ -1,0 +1,75 @@
+"""A selective scan in chunks against the same scan unrolled step by step: python benchmarks/scan.py [--write]
+
+One Mamba layer of 64 channels with a state of 16. Seconds from the module to the canonical graph (tracing included), at 256 and 4,096 steps, and
+the latency of both forms at 256 steps on ONNX Runtime as the cpu target lowers them, in turn, one thread, one sample. --write puts the table into
+docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from exponents import DIM, graph_of, session_of
+from networks import Selective
+from report import bootstrap, replace_section
+
+from edgeattn.runtime.bursts import in_turn
+from edgeattn.runtime.machine import cpu_model
+
+STATE, SHORT, LONG = 16, 256, 4096
+
+
+class Unrolled(Selective):
+    """The same layer with a loop over the steps, as the authors' reference has it (selective_scan_ref of mamba_ssm)."""
+
+    def scan(self, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        outputs, state = [], torch.zeros_like(b[:, 0])
+        for step in range(b.shape[1]):
+            state = a[:, step] * state + b[:, step]
+            outputs.append((state @ c[:, step, :, None])[..., 0])
+        return torch.stack(outputs, 1)
+
+
+def main(arguments: list[str]) -> None:
+    """Prints a line a form, writes scan.json."""
+    chunked, unrolled = (made(kind, SHORT) for kind in (Selective, Unrolled))
+    found = {f"in chunks, {SHORT} steps": chunked, f"in chunks, {LONG} steps": made(Selective, LONG), f"unrolled, {SHORT} steps": unrolled}
+    x = {"x": np.random.default_rng(0).normal(size=(1, SHORT, DIM)).astype(np.float32)}
+    sessions = [session_of(one["graph"]) for one in (chunked, unrolled)]
+    outputs = [session.run(None, x)[0] for session in sessions]
+    assert np.allclose(*outputs, atol=1e-4), "the two forms must agree"
+    times = in_turn([partial(session.run, None, x) for session in sessions], rounds=60, seconds=12.0)
+    chunked["ms"], unrolled["ms"] = (float(np.median(column)) for column in times)
+    ratio, interval = bootstrap(times[1], times[0], np.divide)
+    for name, one in found.items():
+        print(f"{name}: {one['nodes']} nodes, {one['seconds']:.1f} s" + (f", {one['ms']:.3g} ms" if "ms" in one else ""), flush=True)
+    print(f"unrolled over chunks: {ratio:.2f} ({interval[0]:.2f} to {interval[1]:.2f})")
+    figures = {name: {key: value for key, value in one.items() if key != "graph"} for name, one in found.items()}
+    Path("scan.json").write_text(json.dumps({"cpu": cpu_model(), "forms": figures, "ratio": ratio, "interval": interval}, indent=2) + "\n")
+    if "--write" in arguments:
+        replace_section(Path(__file__).parents[1] / "docs" / "performance.md", "benchmarks/scan.py", markdown(figures, ratio, interval))
+
+
+def made(kind: type[Selective], steps: int) -> dict[str, Any]:
+    """The graph, its nodes and the seconds that it took."""
+    start = time.perf_counter()
+    graph = graph_of(lambda: kind(DIM, DIM, STATE), steps)
+    return {"graph": graph, "nodes": len(graph.graph), "seconds": time.perf_counter() - start}
+
+
+def markdown(figures: dict[str, dict[str, Any]], ratio: float, interval: list[float]) -> str:
+    lines = [f"On {cpu_model()}, one thread.", "", "| form | nodes | seconds to export | ms |", "| --- | --- | --- | --- |"]
+    for name, one in figures.items():
+        lines.append(f"| {name} | {one['nodes']} | {one['seconds']:.1f} | {format(one['ms'], '.3g') if 'ms' in one else ''} |")
+    return "\n".join(lines) + f"\n\nUnrolled over chunks at {SHORT} steps: {ratio:.2f} ({interval[0]:.2f} to {interval[1]:.2f}).\n"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
