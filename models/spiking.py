@@ -9,6 +9,7 @@ Ganguli, "SuperSpike", 2018): dz/dm = 1 / (1 + 2 |m - theta|)^2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,19 @@ class Coincidence(nn.Module):
     def over_time(self, currents: torch.Tensor) -> torch.Tensor:
         """currents: (batch, steps, neurons), sums of spikes → spikes."""
         return Spike.apply(currents - self.threshold)
+
+
+def settle(network: nn.Module, bits: int = 10) -> None:
+    """Moves weights to multiples of 2^-bits and leaks to exp(-n / 2^15), n whole: numbers that a SpiNNaker board has, if thresholds are 1 and the
+    weights that arrive at a neuron in one step add up to less than 2^(15 - bits). Its 16 bits then hold every synapse exactly, where rounding moves
+    spikes across the threshold in networks that are often near it, such as those whose input stands still.
+    """
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.copy_(torch.round(weight * 2**bits) / 2**bits)
+        for neurons in network.modules():
+            if isinstance(neurons, Leaky) and 0 < neurons.beta < 1:
+                neurons.beta.fill_(math.exp(round(2**15 * math.log(float(neurons.beta))) / 2**15))
 
 
 @dataclass(frozen=True)

@@ -136,8 +136,15 @@ def _plain(neurons: Neurons, times: tuple[float, float, float], theta: float, re
 
 
 def _time_constant(leak: float) -> float:
-    """-dt / ln(leak) in ms, within what the board's numbers hold."""
-    return MEMORYLESS if leak <= 0 else SLOWEST if leak >= 1 else min(-1.0 / math.log(leak), SLOWEST)
+    """-dt / ln(leak) in ms, within what the board's numbers hold.
+
+    The board cuts the quotient dt / tau off to whole units of s16.15, so that the tau whose decay comes nearest may lie some units lower.
+    """
+    if leak <= 0:
+        return MEMORYLESS
+    quotient = max(round(-ONE * math.log(min(leak, 1.0))), 1)
+    near = ONE * ONE // quotient
+    return min(min((near, near + 1), key=lambda tau: abs(synapse_constants(tau / ONE)[0] / 2**32 - leak)) / ONE, SLOWEST)
 
 
 def _theta(neurons: Neurons, measured: Ranges) -> float:

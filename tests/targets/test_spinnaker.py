@@ -14,15 +14,15 @@ import edgeattn
 from edgeattn.devices import find_device
 from edgeattn.errors import InputError
 from edgeattn.models.sign_language import SignNetwork
-from edgeattn.models.spiking import Coincidence, Leaky, SpikingNetwork, Wire
-from edgeattn.runtime.emulator import Emulator
+from edgeattn.models.spiking import Coincidence, Leaky, SpikingNetwork, Wire, settle
+from edgeattn.runtime.emulator import Emulator, synapse_constants
 
 nir = pytest.importorskip("nir", reason="spiking targets need nir: pip install 'edgeattn[spinnaker]'")
 
 from edgeattn.export.network import network_of, spike_counts  # noqa: E402
 from edgeattn.export.nir import read_nir, to_nir  # noqa: E402
 from edgeattn.targets.spinnaker import TARGET  # noqa: E402
-from edgeattn.targets.spinnaker.lower import lower_network, lower_to_membrane, measure  # noqa: E402
+from edgeattn.targets.spinnaker.lower import LARGEST_THETA, lower_network, lower_to_membrane, measure  # noqa: E402
 
 PAPER = Path(__file__).parents[3] / "shared" / "checkpoints" / "sign-language"
 NAMES = ("ASL-DVS_35ms", "SL_MNIST_35ms", "SL_MNIST_100ms")
@@ -89,6 +89,29 @@ def test_the_emulated_board_gives_the_source_networks_spike_counts(module, same)
     counts = counts_of(board, events)
     assert expected.sum() > 500
     assert (counts == expected).all(1).mean() > same
+
+
+def test_settled_weights_and_leaks_spike_on_the_board_exactly_as_in_the_source_network():
+    module, events = Small(), random_events(200, seed=1)
+    settle(module)
+    board = board_of(module, random_events(100))
+    with torch.no_grad():
+        expected = module.trains(torch.from_numpy(events))
+    spikes = Emulator(board).run(events).spikes
+    for depth, name in enumerate(expected):
+        np.testing.assert_array_equal(spikes[name][:, depth : depth + 25], expected[name].numpy())
+    weights = module.first.weight.detach().numpy().T
+    np.testing.assert_array_equal(board.projections[0].weights, LARGEST_THETA * weights)
+
+
+@pytest.mark.parametrize("beta", [0.3, 0.8, 0.9, 0.95, 0.99])
+def test_a_leak_becomes_the_nearest_decay_that_the_board_has(beta):
+    def decay(tau):
+        return synapse_constants(tau)[0] / 2**32
+
+    (tau,) = {population.tau_syn_e for population in board_of(Small(beta=beta), random_events(100)).populations}
+    near = -1 / np.log(beta) + np.arange(-1000, 1001) / 2**15
+    assert abs(decay(tau) - beta) == pytest.approx(min(abs(decay(other) - beta) for other in near), abs=1e-9)
 
 
 def test_reset_by_subtraction_is_what_the_usual_mapping_loses():
