@@ -9,6 +9,7 @@ from edgeattn.models import convrec_spiking
 from edgeattn.models.convrec_spiking import COLUMNS, MARGIN, SHARE, STEPS
 from edgeattn.models.data.shops import CATEGORIES, ITEMS, LEVELS, customers
 from edgeattn.models.registry import find
+from edgeattn.models.spiking import settle
 
 
 def test_a_row_says_the_category_the_level_and_the_gap_of_a_purchase():
@@ -42,6 +43,13 @@ def test_an_item_spikes_about_half_as_often_as_its_category_and_level_together()
     both = MARGIN * SHARE * (wanted[:, item // LEVELS] + wanted[:, CATEGORIES + item % LEVELS])
     assert counts.max() > 3
     assert ((counts <= both) & (counts >= 0.6 * both - 2)).all(), "neurons leak and keep a remainder"
+
+
+def test_weights_and_leaks_are_already_numbers_that_the_board_has():
+    before, module = find("convrec_spiking").module().state_dict(), find("convrec_spiking").module()
+    settle(module)
+    assert all(torch.equal(before[name], moved) for name, moved in module.state_dict().items())
+    assert all((1024 * weight).frac().eq(0).all() for name, weight in before.items() if name.endswith("weight"))
 
 
 def test_the_whole_history_in_one_stage_is_the_same_network_with_one_convolution():
