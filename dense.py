@@ -15,7 +15,7 @@ from .devices import Device
 from .errors import GateFailed, InputError
 from .evidence import evidence_files
 from .export.compare import check_graph
-from .export.data import Profile, check_profiles, generated_samples
+from .export.data import Profile, check_profiles, mixed_samples
 from .export.graph import to_graph
 from .export.passes.compress_banks import compress_banks
 from .export.trace import Program, trace
@@ -143,7 +143,10 @@ def _check(target: DenseTarget, graph: Any, device: Device) -> list[Finding]:
 
 
 def _probes(data: Data, program: Program) -> list[dict[str, np.ndarray]]:
-    """The traced example, another slice of real data, and random inputs: what the export is compared on."""
+    """The traced example, another slice of real data, and random inputs: what the export is compared on.
+
+    Random within the data's range: far outside it, say raw units around 0 instead of 37, float32 may lose its digits in module and graph alike.
+    """
     size = len(next(iter(program.example.values())))
-    random = generated_samples(program.example, size, seed=3).inputs
+    random = mixed_samples(data.calibration, size, seed=3).inputs
     return [program.example, dict(data.held_out.take(slice(0, size)).inputs), dict(random)]

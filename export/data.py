@@ -137,6 +137,15 @@ def generated_samples(example: Mapping[str, np.ndarray], count: int = 64, seed: 
     return Samples(arrays)
 
 
+def mixed_samples(samples: Samples, count: int, seed: int = 1) -> Samples:
+    """New inputs in the range of those given: each float is the one at its place in a sample of its own; the rest as `generated_samples` has it."""
+    random, arrays = np.random.default_rng(seed), dict(generated_samples(samples.inputs, count, seed).inputs)
+    for name, array in samples.inputs.items():
+        if array.dtype.kind == "f":
+            arrays[name] = np.take_along_axis(array, random.integers(len(array), size=arrays[name].shape), 0)
+    return Samples(arrays)
+
+
 def specs_of(samples: Samples) -> tuple[TensorSpec, ...]:
     """One specification per input, the leading axis named batch."""
     return tuple(TensorSpec(name=name, shape=("batch", *array.shape[1:]), dtype=str(array.dtype)) for name, array in samples.inputs.items())

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import edgeattn
 from edgeattn.errors import GateFailed, InputError
@@ -101,6 +102,28 @@ def test_a_window_attention_vision_model_compiles(vision_files, kind, tmp_path):
     result = edgeattn.compile(vision_files[kind], calib=vision_files["npz"], output=tmp_path / "b.edge", **options)
     assert result.manifest.passed
     assert edgeattn.verify(tmp_path / "b.edge").ok
+
+
+class Weather(nn.Module):
+    """Air pressure in Pa, (batch, 16) → (batch, 2). At 0 Pa float32 leaves the normalisation no digits."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm((x - 101325) / 500))
+
+
+def test_a_network_of_raw_units_is_compared_with_its_export_in_their_range(tmp_path):
+    pressure = (101325 + 500 * np.random.default_rng(0).standard_normal((64, 16))).astype(np.float32)
+    np.savez(tmp_path / "p.npz", x=pressure)
+    batch = torch.export.Dim("batch", min=1)
+    torch.export.save(torch.export.export(Weather().eval(), (torch.from_numpy(pressure),), dynamic_shapes=({0: batch},)), tmp_path / "p.pt2")
+    result = edgeattn.compile(tmp_path / "p.pt2", calib=tmp_path / "p.npz", precision="fp32", output=tmp_path / "b.edge")
+    check = next(check for check in result.manifest.checks if check.name == "graph equals module")
+    assert float(check.detail.split()[-1]) < 1e-5
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import InputError
-from edgeattn.export.data import generated_samples, parse_dynamic, parse_inputs, read_samples, split
+from edgeattn.export.data import generated_samples, mixed_samples, parse_dynamic, parse_inputs, read_samples, split
+from edgeattn.models.reference import Samples
 
 
 def saved(tmp_path, **arrays):
@@ -52,6 +53,15 @@ def test_the_split_shares_no_sample_and_repeats():
     assert len(first[0]) + len(first[1]) == 40
     assert not rows & {tuple(row) for row in first[1].inputs["x"]}
     np.testing.assert_array_equal(first[1].inputs["x"], second[1].inputs["x"])
+
+
+def test_mixed_samples_stay_in_the_range_of_their_place():
+    x = (np.array([37.0, 1013.0, 0.2]) + np.random.default_rng(0).uniform(0, 0.1, (20, 4, 3))).astype(np.float32)
+    mixed = mixed_samples(Samples({"x": x, "index": np.arange(20)[:, None]}), 6)
+    assert (mixed.inputs["x"][:, None] == x).any(1).all(), "each number is one that a sample has there"
+    assert mixed.inputs["index"].shape == (6, 1) and mixed.inputs["index"].max() < 20
+    known = {row.tobytes() for row in x}
+    assert not any(row.tobytes() in known for row in mixed.inputs["x"])
 
 
 def test_too_few_samples_are_refused():
