@@ -7,7 +7,7 @@ layers, per channel), dynamic int8; OpenVINO in float32, with its defaults (bflo
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +57,12 @@ def float_graph(module: torch.nn.Module, data: Arrays) -> onnx.ModelProto:
     return model
 
 
-def open_onnx(path: str, threads: int) -> Run:
+def open_onnx(path: str, threads: int, without: Sequence[str] = ()) -> Run:
+    """without: names of optimisers that ONNX Runtime leaves out."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=without)
     return lambda x: session.run(None, x)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .decode import Cost, Decoded, Strategy
 
 AXES = "abcdefghijklmnopqrstuvwxyz"  # names for einsum
+SMALL = 8192  # elements: up to here a dot product starts sooner than einsum; BLAS may spread larger ones over threads
 
 
 def load(path: str | Path, threads: int | None = None) -> Session:
@@ -157,6 +158,7 @@ class _InputCheck:
         self.fixed = [(axis, size) for axis, size in enumerate(spec.shape) if isinstance(size, int)]
         self.named = [(axis, size) for axis, size in enumerate(spec.shape) if isinstance(size, str)]
         self.total = f"{AXES[: len(spec.shape)]}->" if self.dtype.kind == "f" else None
+        self.small = self.dtype in (np.float32, np.float64)
 
     def kind(self, array: np.ndarray) -> tuple[int, ...]:
         """The shape of an array of the right type."""
@@ -175,8 +177,11 @@ class _InputCheck:
                 raise InputError(f"inputs {other} and {self.name} disagree on axis {label!r}: {size} and {shape[axis]}.")
 
     def finite(self, array: np.ndarray) -> None:
-        # One sum, which einsum makes without a copy or a warning, finds any NaN or infinity; it may also overflow.
-        if self.total is not None and not math.isfinite(np.einsum(self.total, array)):
+        # One sum, made without a copy or a warning, finds any NaN or infinity; it may also overflow.
+        if self.total is None:
+            return
+        total = np.vdot(array, array) if self.small and array.size <= SMALL else np.einsum(self.total, array)
+        if not math.isfinite(total):
             self._find_bad(array)
 
     def _find_bad(self, array: np.ndarray) -> None:

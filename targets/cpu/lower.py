@@ -16,9 +16,11 @@ from .passes.integer_convolution import IntegerConvolution
 from .passes.integer_linear import MICROSOFT, IntegerLinear
 from .passes.integer_order import IntegerOrder
 from .passes.multi_head_attention import MultiHeadAttention
+from .passes.one_reshape import OneReshape
 from .passes.select_before_transpose import SelectBeforeTranspose
 from .passes.select_of_one import SelectOfOne
 from .passes.softplus_from_exp import SoftplusFromExp
+from .passes.split_before_reshape import SplitBeforeReshape
 
 OLDEST = 20  # opset: the first with Gelu; ONNX Runtime 1.17 and later read it
 
@@ -37,7 +39,9 @@ def lower(graph: ir.Model, device: Device) -> ir.Model:
         AttentionAsMatMul(by_parts=True),
         SoftplusFromExp(),
         clean,
+        SplitBeforeReshape(),
         SelectOfOne(),
+        OneReshape(),
         BroadcastAsMatMul(),
         *tidy(),
         MergeEqual(),

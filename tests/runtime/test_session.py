@@ -10,6 +10,8 @@ import pytest
 import edgeattn
 from edgeattn.errors import InputError
 from edgeattn.runtime.golden import FILE, unpack_golden
+from edgeattn.runtime.manifest import TensorSpec
+from edgeattn.runtime.session import SMALL, _InputCheck
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,17 @@ def test_opposite_infinities_do_not_hide_each_other(session):
     x[0, 3, 0], x[0, 4, 0] = np.inf, -np.inf
     with pytest.raises(InputError, match="2 such values"):
         session.run(x=x)
+
+
+@pytest.mark.parametrize("elements", [SMALL, SMALL + 1])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_one_value_that_is_no_number_is_found_in_an_input_of_any_size(elements, dtype):
+    check = _InputCheck(TensorSpec(name="x", shape=(elements,), dtype=dtype))
+    x = np.full(elements, np.finfo(dtype).max)
+    check.finite(x)
+    x[-1] = np.nan
+    with pytest.raises(InputError, match=rf"x holds nan at \({elements - 1},\)"):
+        check.finite(x)
 
 
 def test_large_finite_values_are_not_mistaken_for_infinity(session):

@@ -21,6 +21,7 @@ from edgeattn.models.registry import find
 from edgeattn.quantize import Recipe, quantise
 from edgeattn.quantize.insert import quantised_graph
 from edgeattn.runtime.manifest import TensorSpec
+from edgeattn.targets.cpu.passes.multi_head_attention import FEW
 from edgeattn.targets.target import find_target
 
 ISAS = {"avx2": ("avx2",), "vnni": ("avx2", "avx512_vnni"), "arm": ("asimd",)}
@@ -128,25 +129,49 @@ class Masked(nn.Module):
         return y.transpose(1, 2).reshape(batch, length, 16)
 
 
-@pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("mask", ["boolean per key", "boolean per pair", "float per head"])
-def test_attention_becomes_one_operator_whatever_its_mask(cpu, mask, packed):
+def lowered_with_mask(cpu, mask, packed, keys):
+    """Attention of 3 samples of so many tokens; (lowered graph, its output, the module's)."""
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     masks = {
-        "boolean per key": (random.random((3, 1, 1, 6)) < 0.7) | (np.arange(6) == 0),
-        "boolean per pair": (random.random((3, 1, 6, 6)) < 0.7) | np.eye(6, dtype=bool),
-        "float per head": normal(3, 4, 6, 6),
+        "boolean per key": (random.random((3, 1, 1, keys)) < 0.7) | (np.arange(keys) == 0),
+        "boolean per pair": (random.random((3, 1, keys, keys)) < 0.7) | np.eye(keys, dtype=bool),
+        "float per head": normal(3, 4, keys, keys),
     }
-    module, example = Masked(packed), {"x": normal(3, 6, 16), "mask": masks[mask]}
+    module, example = Masked(packed), {"x": normal(3, keys, 16), "mask": masks[mask]}
     specs = tuple(TensorSpec(name=name, shape=array.shape, dtype=str(array.dtype)) for name, array in example.items())
     program = trace(Reference("masked", lambda: module, specs, ("y",), "a test"), example)
     lowered = cpu.lower(to_graph(program), device("avx2"))
+    return lowered, host_session(lowered).run(None, example)[0], program.run(example)[0]
+
+
+MASKS = ["boolean per key", "boolean per pair", "float per head"]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("mask", MASKS)
+def test_attention_becomes_one_operator_whatever_its_mask(cpu, mask, packed):
+    lowered, output, expected = lowered_with_mask(cpu, mask, packed, FEW + 1)
     counts = Counter(node.op_type for node in lowered.graph)
     assert counts["MultiHeadAttention"] == 1
     assert counts["Transpose"] == 0, f"transposes left: {counts}"
     assert lowered.opset_imports[""] == 20
-    np.testing.assert_allclose(host_session(lowered).run(None, example)[0], program.run(example)[0], atol=1e-5)
+    np.testing.assert_allclose(output, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("mask", MASKS)
+def test_masked_attention_over_few_keys_stays_products_and_a_softmax(cpu, mask, packed):
+    lowered, output, expected = lowered_with_mask(cpu, mask, packed, 6)
+    counts = Counter(node.op_type for node in lowered.graph)
+    assert (counts["MultiHeadAttention"], counts["Softmax"]) == (0, 1)
+    np.testing.assert_allclose(output, expected, atol=1e-5)
+
+
+def test_the_engine_keeps_sums_and_norms_apart(cpu, program):
+    artifact = cpu.package(cpu.lower(to_graph(program), device("avx2")), device("avx2"))
+    assert "10 LayerNormalization" in artifact.checks[0].detail
+    assert "SkipLayerNormalization" not in artifact.checks[0].detail
 
 
 def test_causal_attention_keeps_its_order(cpu):

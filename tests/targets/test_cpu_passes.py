@@ -78,6 +78,40 @@ def test_the_only_element_of_an_axis_is_squeezed_out_not_gathered():
     np.testing.assert_allclose(output, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("formula", "left"),
+    [
+        (lambda x, y, w: x.reshape(-1, 4, 8)[:, :, None].squeeze(2).reshape(-1, 32) * 2, {}),
+        (lambda x, y, w: x.reshape(-1, 4, 8).reshape(-1, 2, 16)[:, None] + 1, {"Reshape": 1}),
+        (lambda x, y, w: x[:, None, None].permute(0, 3, 1, 2) + 1, {"Reshape": 1}),
+        (lambda x, y, w: x.reshape(-1, 8, 4).transpose(1, 2) + 1, {"Reshape": 1, "Transpose": 1}),
+        (lambda x, y, w: x.reshape(-1, 4, 8).reshape(-1, 2, 16), {"Reshape": 1}),
+    ],
+    ids=["back to the same", "other axes", "axes of length 1", "a transpose that moves", "the output"],
+)
+def test_what_moves_no_element_is_one_reshape_or_none(formula, left):
+    kinds, output, wanted = lowered(formula, x=(32,), y=(1,))
+    shapes = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Identity")
+    assert {kind: kinds[kind] for kind in shapes if kinds[kind]} == left
+    np.testing.assert_array_equal(output, wanted)
+
+
+def test_a_packed_projection_is_taken_apart_by_one_split():
+    def heads(x, y, w):
+        q, k, v = x.reshape(-1, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        return q * k - v
+
+    kinds, output, wanted = lowered(heads, x=(5, 24), y=(1,))
+    assert (kinds["Split"], kinds["Gather"], kinds["Reshape"]) == (1, 0, 3)
+    np.testing.assert_array_equal(output, wanted)
+
+
+def test_a_part_of_a_packed_projection_is_gathered():
+    kinds, output, wanted = lowered(lambda x, y, w: x.reshape(-1, 5, 3, 8)[:, :, 2] * 2, x=(5, 24), y=(1,))
+    assert (kinds["Split"], kinds["Gather"]) == (0, 1)
+    np.testing.assert_array_equal(output, wanted)
+
+
 def test_a_selective_scan_has_no_small_broadcast_left():
     from edgeattn.models.recurrence import linear_recurrence
 
