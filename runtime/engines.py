@@ -15,8 +15,10 @@ from .bundle import Bundle
 # ONNX Runtime's option to keep Q/DQ pairs: a graph made for another engine is computed as it is written, the same on every CPU.
 AS_WRITTEN = "session.disable_quant_qdq"
 PROVIDERS = ["CPUExecutionProvider"]
-# Add and LayerNormalization in one kernel take up to three times as long as the two (onnxruntime 1.31, 8 to 128 tokens of 64).
-SLOWER_FUSED = ["SkipLayerNormFusion"]
+# Optimisers of ONNX Runtime that are left out, as what they make is slower (onnxruntime 1.31, one thread of an AMD EPYC): a sum and a norm in one
+# kernel (5 % of an encoder of 96 tokens of 128), a Split and its Squeezes for selections of a cache's layers, and a scale within a product of one
+# row (7 % each of a decoder's step). The second and third change nothing elsewhere in benchmarks/cpu.py.
+SLOWER_FUSED = ["SkipLayerNormFusion", "GatherSliceToSplitFusion", "MatMulScaleFusion"]
 
 
 class Engine(Protocol):

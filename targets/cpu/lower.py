@@ -15,6 +15,7 @@ from .passes.broadcast_as_matmul import BroadcastAsMatMul
 from .passes.integer_convolution import IntegerConvolution
 from .passes.integer_linear import MICROSOFT, IntegerLinear
 from .passes.integer_order import IntegerOrder
+from .passes.moving_average import MovingAverage
 from .passes.multi_head_attention import MultiHeadAttention
 from .passes.one_reshape import OneReshape
 from .passes.select_before_transpose import SelectBeforeTranspose
@@ -38,6 +39,7 @@ def lower(graph: ir.Model, device: Device) -> ir.Model:
         MultiHeadAttention(),
         AttentionAsMatMul(by_parts=True),
         SoftplusFromExp(),
+        MovingAverage(),
         clean,
         SplitBeforeReshape(),
         SelectOfOne(),

@@ -112,6 +112,34 @@ def test_a_part_of_a_packed_projection_is_gathered():
     np.testing.assert_array_equal(output, wanted)
 
 
+def trend(x, before, after, window, stride=1):
+    parts = [x[..., :1].expand(-1, -1, before), x, x[..., -1:].expand(-1, -1, after)]
+    return nn.functional.avg_pool1d(torch.cat(parts, -1), window, stride)
+
+
+@pytest.mark.parametrize(("steps", "before", "after", "stride"), [(64, 4, 4, 1), (128, 8, 1, 1), (31, 3, 5, 2)])
+def test_a_moving_average_over_repeated_ends_is_a_product(steps, before, after, stride):
+    kinds, output, wanted = lowered(lambda x, y, w: trend(x, before, after, 9, stride) * 2, x=(5, steps), y=(1,))
+    assert (kinds["MatMul"], kinds["AveragePool"], kinds["Concat"]) == (1, 0, 0)
+    np.testing.assert_allclose(output, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x, y, w: trend(x.repeat(1, 1, 5), 4, 4, 9) * 2,
+        lambda x, y, w: nn.functional.avg_pool1d(torch.cat([x[..., :1], x, x[..., -1:]], -1), 3, padding=1) * 2,
+        lambda x, y, w: nn.functional.avg_pool1d(torch.cat([x, 2 * x], -1), 3) * 2,
+        lambda x, y, w: nn.functional.avg_pool1d(torch.cat([x, x[..., :1] + 1], -1), 3) * 2,
+    ],
+    ids=["a long series", "padded with zeros", "two series", "a changed end"],
+)
+def test_other_averages_stay(formula):
+    kinds, output, wanted = lowered(formula, x=(5, 30), y=(1,))
+    assert (kinds["MatMul"], kinds["AveragePool"]) == (0, 1)
+    np.testing.assert_allclose(output, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_a_selective_scan_has_no_small_broadcast_left():
     from edgeattn.models.recurrence import linear_recurrence
 
