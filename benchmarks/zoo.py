@@ -100,7 +100,7 @@ def _twin(reference: Reference, folder: Path) -> Path:
     return edgeattn.compile(
         reference.twin_weights,
         "cpu",
-        model=f"{type(reference.build()).__module__}:twin",
+        model=f"edgeattn.models.{reference.name}:twin",
         calib=folder / "twin.npz",
         task=reference.task,
         output=folder / "twin.edge",
