@@ -17,7 +17,7 @@ AS_WRITTEN = "session.disable_quant_qdq"
 PROVIDERS = ["CPUExecutionProvider"]
 # Optimisers of ONNX Runtime that are left out, as what they make is slower (onnxruntime 1.31, one thread of an AMD EPYC): a sum and a norm in one
 # kernel (5 % of an encoder of 96 tokens of 128), a Split and its Squeezes for selections of a cache's layers, and a scale within a product of one
-# row (7 % each of a decoder's step). The second and third change nothing elsewhere in benchmarks/cpu.py.
+# row (7 % each of a decoder's step). The second and third changed nothing on six other networks of benchmarks/cpu.py.
 SLOWER_FUSED = ["SkipLayerNormFusion", "GatherSliceToSplitFusion", "MatMulScaleFusion"]
 
 
