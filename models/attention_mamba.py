@@ -127,10 +127,10 @@ class Segmenter(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         scales = self.scales(x)
         of_classes, of_places = self.gates(scales)
-        scores = sum(
-            head(feature) * of_classes[:, index, :, None, None] * of_places[:, index : index + 1]
-            for index, (head, feature) in enumerate(zip(self.heads, scales, strict=True))
-        )
+        votes = torch.stack([head(feature) for head, feature in zip(self.heads, scales, strict=True)], 1)
+        classed = (votes * of_classes[..., None, None]).permute(0, 3, 4, 2, 1)
+        # A product over the scales: TensorRT-RTX 1.7 took 12 s to build it, and did not end within 10 minutes on the sum that it equals.
+        scores = (classed @ of_places.permute(0, 2, 3, 1)[..., None])[..., 0].permute(0, 3, 1, 2)
         return functional.interpolate(scores, scale_factor=2, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
 
 
