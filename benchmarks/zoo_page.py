@@ -28,7 +28,8 @@ def write_page(known: Mapping[str, Reference], found: Mapping[str, Mapping[str, 
     parts += [_claim(known[name], entry) for name, entry in measured.items() if known[name].claim]
     trained = [(name, entry["training"]) for name, entry in measured.items() if "training" in entry]
     parts.append(
-        "## Training from scratch\n\n`python benchmarks/zoo.py --train`, another seed than the shipped weights'. Other jobs shared the two cores, so the seconds are longer than they would be alone.\n"
+        "## Training from scratch\n\n`python benchmarks/zoo.py --train`, another seed than the shipped weights'. "
+        "Other jobs shared the two cores, so the seconds are longer than they would be alone.\n"
     )
     lines = [[name, _number(known[name].reached), _number(t["metric"]), str(t["seconds"]), t["machine"]] for name, t in trained]
     parts.append(table(["system", "shipped", "seed 1", "seconds", "machine"], lines))
