@@ -128,6 +128,7 @@ REFERENCE = Reference(
     targets=("spinnaker",),
     measure=measure,
     reached=94.3,
+    noise=5.5,  # seeds 0 to 2: 94.3, 89.7, 88.8
     twin_weights=weights_file("attngen_spiking_twin"),
     twin_of="attngen",
 )

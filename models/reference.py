@@ -66,6 +66,7 @@ class Reference:
     data: what it was trained and is judged on, in a few words.
     claim: what the paper says, with its figure; measure: measures that claim here, from the shipped weights and in seconds, as figures by name.
     reached: the metric on the evaluation data with the shipped weights; twin_weights: the twin's, trained on the same data.
+    noise: between the best and the worst of several seeds in training, in the metric's unit; given where that was more than 3 points.
     twin_of: for a spiking twin, the system whose task it was trained on.
     example: one batch of inputs, where the checkpoint itself brings them (a .pt2 program) or the user gave them.
     """
@@ -88,6 +89,7 @@ class Reference:
     weights: Path | None = None
     measure: Callable[[], Mapping[str, float]] | None = None
     reached: float | None = None
+    noise: float | None = None
     twin_weights: Path | None = None
     twin_of: str = ""
     example: Mapping[str, np.ndarray] | None = field(default=None, repr=False)

@@ -222,5 +222,6 @@ REFERENCE = Reference(
     weights=weights_file("relflexformer"),
     measure=measure,
     reached=89.6257,
+    noise=3.6,  # seeds 0 to 2: 89.6, 86.0, 89.5
     twin_weights=weights_file("relflexformer_twin"),
 )

@@ -195,5 +195,6 @@ REFERENCE = Reference(
     weights=weights_file("zorder"),
     measure=measure,
     reached=79.5167,
+    noise=6.4,  # seeds 0 to 4: 80.4, 74.0, 78.9, 77.1, 76.0
     twin_weights=weights_file("zorder_twin"),
 )
