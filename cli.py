@@ -18,7 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from . import __version__
 from .errors import EdgeattnError, InputError, MissingError
-from .interrupts import interrupts_after_imports
+from .runtime.interrupts import interrupts_after_imports
 from .views import show_bench, show_compilation, show_devices, show_doctor, show_inspect, show_models, show_probe, show_tuning, show_verification
 
 STDERR = Console(stderr=True)

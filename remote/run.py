@@ -16,7 +16,7 @@ from .connection import FOLDER, SCRIPTS, Address, Board, Say, on_board
 from .spinnaker import SCRIPT, verify_on_spinnaker
 
 PACKAGE = Path(__file__).parents[1]
-RUNTIME = ("__init__.py", "__main__.py", "cli.py", "views.py", "errors.py", "interrupts.py", "devices.py", "devices.yaml", "runtime/*.py")
+RUNTIME = ("__init__.py", "__main__.py", "cli.py", "views.py", "errors.py", "devices.py", "devices.yaml", "runtime/*.py")
 OLDEST_PYTHON = (3, 10)  # what the runtime needs; a Jetson's kit needs 3.6
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from edgeattn.interrupts import interrupts_after_imports
+from edgeattn.runtime.interrupts import interrupts_after_imports
 
 
 def module(folder, monkeypatch, text):
