@@ -20,7 +20,7 @@ from cpu import subject
 from report import replace_section
 
 import edgeattn
-from edgeattn.runtime.engines import PROVIDERS, SLOWER_FUSED
+from edgeattn.runtime.engines import onnx_session
 from edgeattn.runtime.machine import machine
 
 NETWORKS = ("decoder_step", "mamba_256", "ister")
@@ -53,7 +53,7 @@ def measure(name: str, folder: Path) -> tuple[str, dict[str, tuple[float, int]]]
     options.intra_op_num_threads = 1
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
-    session = ort.InferenceSession(str(folder / "a.edge" / manifest.artifact), options, providers=PROVIDERS, disabled_optimizers=SLOWER_FUSED)
+    session = onnx_session(str(folder / "a.edge" / manifest.artifact), options)
     query = {key: np.ascontiguousarray(array[:1]) for key, array in data.items()}
     for _ in range(CALLS):
         session.run(None, query)

@@ -6,7 +6,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from ..errors import InputError
-from ..runtime.engines import AS_WRITTEN, PROVIDERS, SLOWER_FUSED
+from ..runtime.engines import AS_WRITTEN, onnx_session
 
 
 def serialise(model: ir.Model) -> bytes:
@@ -67,7 +67,8 @@ def host_session(model: ir.Model | bytes, optimise: bool = True, threads: int = 
         options.add_session_config_entry(AS_WRITTEN, "1")
     data = model if isinstance(model, bytes) else serialise(model)
     try:
-        return ort.InferenceSession(data, options, providers=PROVIDERS, disabled_optimizers=SLOWER_FUSED)
+        session: ort.InferenceSession = onnx_session(data, options)
+        return session
     except Exception as error:  # onnxruntime raises its own kinds; the message names the node
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"onnxruntime {ort.__version__} cannot run this graph here: {reason}") from None

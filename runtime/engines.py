@@ -14,7 +14,6 @@ from .bundle import Bundle
 
 # ONNX Runtime's option to keep Q/DQ pairs: a graph made for another engine is computed as it is written, the same on every CPU.
 AS_WRITTEN = "session.disable_quant_qdq"
-PROVIDERS = ["CPUExecutionProvider"]
 # Optimisers of ONNX Runtime that are left out, as what they make is slower (onnxruntime 1.31, one thread of an AMD EPYC): a sum and a norm in one
 # kernel (5 % of an encoder of 96 tokens of 128), a Split and its Squeezes for selections of a cache's layers, and a scale within a product of one
 # row (7 % each of a decoder's step). The second and third changed nothing on six other networks of benchmarks/cpu.py.
@@ -66,14 +65,21 @@ def _open_onnx(data: bytes, digest: str, threads: int, as_written: bool) -> Any:
         options = _options(threads, as_written)
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         with suppress(Exception):  # an entry that does not load is made anew
-            return ort.InferenceSession(optimised, options, providers=PROVIDERS, disabled_optimizers=SLOWER_FUSED)
+            return onnx_session(optimised, options)
     with cache.making("onnx", key) as path:
         options = _options(threads, as_written)
         if path is not None:
             options.optimized_model_filepath = str(path)
             with suppress(Exception):  # such as a full disk: whether it was the graph is seen below
-                return ort.InferenceSession(data, options, providers=PROVIDERS, disabled_optimizers=SLOWER_FUSED)
-    return ort.InferenceSession(data, _options(threads, as_written), providers=PROVIDERS, disabled_optimizers=SLOWER_FUSED)
+                return onnx_session(data, options)
+    return onnx_session(data, _options(threads, as_written))
+
+
+def onnx_session(model: bytes | str, options: Any) -> Any:
+    """ONNX Runtime over a graph's bytes or file, as every part of edgeattn opens it: on the CPU, without the optimisers that slow it down."""
+    import onnxruntime as ort
+
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSED)
 
 
 def _options(threads: int, as_written: bool) -> Any:

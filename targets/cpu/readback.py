@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-from ...runtime.engines import PROVIDERS, SLOWER_FUSED
+from ...runtime.engines import onnx_session
 
 INTEGER_KERNELS = {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QGemm", "QLinearMatMul", "MatMulInteger", "QLinearConv", "ConvInteger"}
 
@@ -29,7 +29,7 @@ def read_back(data: bytes, layers: tuple[str, ...]) -> Readback:
         options = ort.SessionOptions()
         options.optimized_model_filepath = str(path)
         options.log_severity_level = 3
-        ort.InferenceSession(data, options, providers=PROVIDERS, disabled_optimizers=SLOWER_FUSED)
+        onnx_session(data, options)
         optimised = onnx.load(path)
     operators: dict[str, int] = {}
     named = set()
