@@ -8,6 +8,7 @@ from onnx_ir.passes import common
 
 from ....export.passes.constants import constant
 from ...emit import Emitter
+from .selection import whole_number
 
 LONGEST = 128  # steps: a product takes 2 of these an element, ONNX Runtime's one-dimensional pooling some 0.7 ns an element and step of its window
 
@@ -70,13 +71,7 @@ def _single(value: ir.Value | None) -> tuple[ir.Value | None, int, int] | None:
         node = value.producer() if value is not None else None
     if node is None or node.op_type != "Slice" or value is None or value.shape is None or value.shape[-1] != 1 or len(node.inputs) < 4:
         return None
-    source, start, axis = node.inputs[0], _number(node.inputs[1]), _number(node.inputs[3])
+    source, start, axis = node.inputs[0], whole_number(node.inputs[1]), whole_number(node.inputs[3])
     if source is None or source.shape is None or start is None or axis not in (-1, len(source.shape) - 1) or source.shape[:-1] != value.shape[:-1]:
         return None
     return source, start, times
-
-
-def _number(value: ir.Value | None) -> int | None:
-    return (
-        int(value.const_value.numpy().reshape(-1)[0]) if value is not None and value.const_value is not None and value.const_value.size == 1 else None
-    )

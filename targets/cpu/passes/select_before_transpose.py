@@ -7,6 +7,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from ....export.passes.constants import constant
+from .selection import whole_number
 
 
 class SelectBeforeTranspose(ir.passes.InPlacePass):
@@ -49,14 +50,14 @@ class SelectBeforeTranspose(ir.passes.InPlacePass):
 def _selection(node: ir.Node) -> tuple[ir.Node, int, int] | None:
     """(the Transpose, the axis that one element is taken of, its index), or None."""
     if node.op_type == "Gather":
-        turn, index = _transpose(node.inputs[0]), _scalar(node.inputs[1], rank=0)
+        turn, index = _transpose(node.inputs[0]), whole_number(node.inputs[1], rank=0)
         axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
         return None if turn is None or index is None else (turn, axis, index)
     cut = node.inputs[0].producer() if node.inputs[0] is not None else None
     if cut is None or cut.op_type != "Slice" or len(node.inputs) < 2 or len(cut.inputs) < 4:
         return None
     turn = _transpose(cut.inputs[0])
-    squeezed, start, stop, axis = (_scalar(value) for value in (node.inputs[1], *cut.inputs[1:4]))
+    squeezed, start, stop, axis = (whole_number(value) for value in (node.inputs[1], *cut.inputs[1:4]))
     if turn is None or start is None or stop is None or axis is None or squeezed != axis or stop - start != 1 or start < 0:
         return None
     return turn, axis, start
@@ -65,10 +66,3 @@ def _selection(node: ir.Node) -> tuple[ir.Node, int, int] | None:
 def _transpose(value: ir.Value | None) -> ir.Node | None:
     node = value.producer() if value is not None else None
     return node if node is not None and node.op_type == "Transpose" else None
-
-
-def _scalar(value: ir.Value | None, rank: int = 1) -> int | None:
-    if value is None or value.const_value is None:
-        return None
-    array = value.const_value.numpy()
-    return int(array.reshape(-1)[0]) if array.size == 1 and array.ndim == rank else None

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from ....export.passes.constants import constant
 from ...emit import Emitter
+from .selection import gathered
 
 
 class SelectOfOne(ir.passes.InPlacePass):
@@ -28,10 +29,8 @@ class SelectOfOne(ir.passes.InPlacePass):
 
 
 def _axis(node: ir.Node) -> int | None:
-    if node.op_type != "Gather" or node.domain != "":
+    found = gathered(node)
+    if found is None:
         return None
-    source, index = node.inputs
-    if source is None or source.shape is None or index is None or index.const_value is None or index.const_value.numpy().shape != ():
-        return None
-    axis = (node.attributes["axis"].as_int() if "axis" in node.attributes else 0) % len(source.shape)
-    return axis if source.shape[axis] == 1 and int(index.const_value.numpy()) in (0, -1) else None
+    source, axis, index = found
+    return axis if source.shape is not None and source.shape[axis] == 1 and index in (0, -1) else None

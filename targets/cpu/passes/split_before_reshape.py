@@ -9,6 +9,7 @@ from onnx_ir.passes import common
 
 from ...emit import Emitter
 from .one_reshape import shape_input
+from .selection import gathered
 
 
 class SplitBeforeReshape(ir.passes.InPlacePass):
@@ -33,33 +34,22 @@ def _split(graph: ir.Graph, node: ir.Node) -> bool:
     users = [use.node for use in packed.uses()]
     if source is None or source.shape is None or packed.shape is None or packed.is_graph_output() or not users:
         return False
-    found = [_selection(user, packed) for user in users]
-    axis = found[0][0] if found[0] is not None else 0
-    if any(one is None or one[0] != axis for one in found):
+    found = [one for user in users if (one := gathered(user)) is not None and one[0] is packed]
+    axis = found[0][1] if found else 0
+    if len(found) < len(users) or any(one[1] != axis for one in found):
         return False
     sizes = [size for size in packed.shape[axis:] if isinstance(size, int)]
     parts, width = sizes[0] if sizes else 0, math.prod(sizes[1:])
     whole = len(sizes) == len(packed.shape) - axis and source.shape[-1] == parts * width
-    indices = {one[1] % parts for one in found if one is not None} if whole else set()
+    indices = {index % parts for _, _, index in found} if whole else set()
     targets = [shape_input(graph, user.outputs[0].shape) if user.outputs[0].shape is not None else None for user in users]
     if parts < 2 or indices != set(range(parts)) or None in targets:
         return False
     emit = Emitter(graph, node)
     values = emit.split(source, [width] * parts)
     graph.insert_after(node, emit.nodes)
-    for user, one, target in zip(users, found, targets, strict=True):
-        assert one is not None and target is not None
+    for user, (_, _, index), target in zip(users, found, targets, strict=True):
+        assert target is not None
         last = Emitter(graph, user)
-        last.finish(last("Reshape", values[one[1] % parts], target, like=user.outputs[0]))
+        last.finish(last("Reshape", values[index % parts], target, like=user.outputs[0]))
     return True
-
-
-def _selection(node: ir.Node, packed: ir.Value) -> tuple[int, int] | None:
-    """(axis, index) of a Gather of one element of `packed`."""
-    if node.op_type != "Gather" or node.domain != "" or node.inputs[0] is not packed or packed.shape is None:
-        return None
-    index = node.inputs[1].const_value if node.inputs[1] is not None else None
-    if index is None or index.numpy().shape != ():
-        return None
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
-    return axis % len(packed.shape), int(index.numpy())
