@@ -27,10 +27,7 @@ def write_page(known: Mapping[str, Reference], found: Mapping[str, Mapping[str, 
     parts = [HEADER, table(header, rows), "\n## Claims\n\nAs the papers put them, and what was measured here, as it came out.\n"]
     parts += [_claim(known[name], entry) for name, entry in measured.items() if known[name].claim]
     trained = [(name, entry["training"]) for name, entry in measured.items() if "training" in entry]
-    parts.append(
-        "## Training from scratch\n\n`python benchmarks/zoo.py --train`, another seed than the shipped weights'. "
-        "Other jobs shared the two cores, so the seconds are longer than they would be alone.\n"
-    )
+    parts.append("## Training from scratch\n\n`python benchmarks/zoo.py --train`, another seed than the shipped weights'.\n")
     lines = [
         [name, _number(known[name].reached), _number(t["metric"]), _number(known[name].noise), str(t["seconds"]), t["machine"]] for name, t in trained
     ]
