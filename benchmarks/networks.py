@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from edgeattn.models.recurrence import linear_recurrence
+from edgeattn.models.selective_scan import selective_scan
 
 
 class Encoder(nn.Module):
@@ -119,12 +119,11 @@ class Selective(nn.Module):
         u = nn.functional.silu(self.mix(u.transpose(1, 2))[:, :, : x.shape[1]].transpose(1, 2))
         rank, b, c = self.select(u).split([8, self.state, self.state], -1)
         delta = nn.functional.softplus(self.delta(rank))
-        y = self.scan(torch.exp(delta[..., None] * -self.log_a.exp()), (delta * u)[..., None] * b[:, :, None], c) + self.skip * u
+        y = self.scan(u, delta, -self.log_a.exp(), b, c) + self.skip * u
         return self.leave(y * nn.functional.silu(gate))
 
-    def scan(self, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        """a, b: (batch, steps, inner, state); c: (batch, steps, state); C_t h_t: (batch, steps, inner)."""
-        return (linear_recurrence(a, b) @ c[..., None])[..., 0]
+    def scan(self, u: torch.Tensor, delta: torch.Tensor, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return selective_scan(u, delta, a, b, c)
 
 
 class DecoderStep(nn.Module):

@@ -30,10 +30,11 @@ STATE, SHORT, LONG = 16, 256, 4096
 class Unrolled(Selective):
     """The same layer with a loop over the steps, as the authors' reference has it (selective_scan_ref of mamba_ssm)."""
 
-    def scan(self, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        outputs, state = [], torch.zeros_like(b[:, 0])
-        for step in range(b.shape[1]):
-            state = a[:, step] * state + b[:, step]
+    def scan(self, u: torch.Tensor, delta: torch.Tensor, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        outputs, state = [], torch.zeros_like(a).expand(u.shape[0], *a.shape)
+        decay, entering = torch.exp(delta[..., None] * a), (delta * u)[..., None] * b[:, :, None]
+        for step in range(u.shape[1]):
+            state = decay[:, step] * state + entering[:, step]
             outputs.append((state @ c[:, step, :, None])[..., 0])
         return torch.stack(outputs, 1)
 

@@ -14,13 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .recurrence import linear_recurrence
-
-
-def selective_scan(x: torch.Tensor, delta: torch.Tensor, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-    """C h, (batch, steps, dim); the skip D x is the caller's."""
-    states = linear_recurrence(torch.exp(delta[..., None] * a), (delta * x)[..., None] * b[:, :, None])
-    return (states * c[:, :, None]).sum(-1)
+from .selective_scan import selective_scan
 
 
 class SelectiveParameters(nn.Module):

@@ -34,7 +34,7 @@ def in_chunks(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return torch.cat(_states(a.split(1, 1), b.split(1, 1), None), 1)
     chunks = -(-steps // LONGEST_CHUNK)
     length = -(-steps // chunks)
-    as_at, bs_at = (_padded(x, chunks * length).unflatten(1, (chunks, length)).split(1, 2) for x in (a, b))
+    as_at, bs_at = (padded(x, chunks * length).unflatten(1, (chunks, length)).split(1, 2) for x in (a, b))
     decay, last = as_at[0], bs_at[0]
     for a_t, b_t in zip(as_at[1:], bs_at[1:], strict=True):
         decay, last = decay * a_t, a_t * last + b_t
@@ -52,7 +52,7 @@ def _states(as_at: tuple[torch.Tensor, ...], bs_at: tuple[torch.Tensor, ...], st
     return states
 
 
-def _padded(x: torch.Tensor, steps: int) -> torch.Tensor:
+def padded(x: torch.Tensor, steps: int) -> torch.Tensor:
     """Zeros after the last step; they reach no state that is kept."""
     return x if x.shape[1] == steps else pad(x, (0, 0) * (x.dim() - 2) + (0, steps - x.shape[1]))
 

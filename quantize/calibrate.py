@@ -2,7 +2,7 @@
 
     q = clip(round(x / s) + z),   x ≈ s (q - z)
 
-Weights: int8, symmetric, narrow range [-127, 127], one scale per output channel. Activations: one scale per tensor, from
+Weights: int8, symmetric, narrow range [-127, 127] ([-63, 63] with 7 bits), one scale per output channel. Activations: one scale per tensor, from
 the calibration data. See Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", section 2.1.
 """
 
@@ -30,7 +30,7 @@ class EqualisationChanged(InputError):
 
 
 BATCH = 32
-BITS = {"int8": 8, "int8-dynamic": 8, "w8": 8, "w4": 4}
+BITS = {"int8-dynamic": 8, "w8": 8, "w4": 4}  # of weights; int8's are the recipe's
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _weight_quantiser(recipe: Recipe, precision: Precision) -> Any:
     from brevitas.inject.enum import ScalingImplType
     from brevitas.quant import Int8WeightPerChannelFloat
 
-    quantiser = Int8WeightPerChannelFloat.let(bit_width=BITS[precision])
+    quantiser = Int8WeightPerChannelFloat.let(bit_width=BITS.get(precision, recipe.weight_bits))
     if recipe.weight_rounding == "gptq":
         # GPTQ slices columns; scales computed from the sliced weight would silently undo it.
         quantiser = quantiser.let(scaling_impl_type=ScalingImplType.PARAMETER_FROM_STATS)

@@ -22,6 +22,7 @@ from ..graphs import layer_precisions, tidy, with_merged, without_metadata
 from ..merge_equal import MergeEqual
 from ..target import Artifact, DenseTarget, Finding
 from .check import check
+from .passes.signs import saturates
 
 BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # instruction-set features that multiply it
 INTEGERS = ("i8", "u8")  # runtimePrecision of a product whose inputs are integers
@@ -38,8 +39,8 @@ class OpenVinoTarget:
     integers_between = False
 
     def recipe(self, device: Device) -> Recipe:
-        """A zero point costs OpenVINO an extra sum over the weights."""
-        return Recipe(activation="symmetric")
+        """A zero point costs OpenVINO an extra sum over the weights; without VNNI its products of full-range weights saturate (measured)."""
+        return Recipe(activation="symmetric", weight_bits=7 if saturates(device.isa) else 8)
 
     def check(self, graph: ir.Model, device: Device) -> list[Finding]:
         return check(graph)

@@ -10,6 +10,15 @@ import onnx_ir as ir
 from ....export.passes.constants import constant
 
 
+def saturates(isa: tuple[str, ...]) -> bool:
+    """Whether the CPU multiplies u8 x s8 by x86's vpmaddubsw, which adds two products in 16 bits: 255 * 127 * 2 does not fit."""
+    return not _is_arm(isa) and not any("vnni" in flag or "amx_int8" in flag for flag in isa)
+
+
+def _is_arm(isa: tuple[str, ...]) -> bool:
+    return any(flag in isa for flag in ("asimd", "asimddp", "neon", "i8mm"))
+
+
 @dataclass(frozen=True)
 class Signs:
     """VNNI multiplies u8 x s8; AVX2 alone would saturate that in 16 bits, so weights become u8 too (zero point 128); ARM takes s8 x s8."""
@@ -20,8 +29,7 @@ class Signs:
     @classmethod
     def of(cls, isa: tuple[str, ...]) -> Signs:
         """For a CPU with these features."""
-        arm = any(flag in isa for flag in ("asimd", "asimddp", "neon", "i8mm"))
-        return cls(arm, arm or any("vnni" in flag for flag in isa))
+        return cls(_is_arm(isa), not saturates(isa))
 
     def set_input(self, graph: ir.Graph, node: ir.Node, index: int = 0) -> ir.Node:
         """The QuantizeLinear behind a node's Q/DQ input, brought to the sign: u8 with zero point z and s8 with z - 128 hold the same numbers."""
