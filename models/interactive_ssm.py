@@ -24,9 +24,10 @@ from torch.nn import functional
 from ..runtime.manifest import TensorSpec
 from .data import boxes
 from .layers import Block, SelfAttention
-from .mamba import SelectiveParameters, selective_scan
+from .mamba import SelectiveParameters
 from .reference import Metric, Reference, Samples, with_weights
 from .registry import weights_file
+from .selective_scan import selective_scan
 from .training import Progress, fit, metric_of, outputs
 
 SIDE, FACTOR = 32, 4

@@ -26,8 +26,9 @@ def selective_scan(x: torch.Tensor, delta: torch.Tensor, a: torch.Tensor, b: tor
 def in_blocks(x: torch.Tensor, delta: torch.Tensor, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
     """The scan in torch's own operators."""
     state, found = None, []
-    for parts in zip(*(whole.split(BLOCK, 1) for whole in (delta, delta * x, b, c)), strict=True):
-        y, state = _block(*parts, a.t(), state)
+    wholes = (delta, delta * x, b, c)
+    for delta_of, u, b_of, c_of in zip(*(whole.split(BLOCK, 1) for whole in wholes), strict=True):
+        y, state = _block(delta_of, u, b_of, c_of, a.t(), state)
         found.append(y)
     return torch.cat(found, 1) if len(found) > 1 else found[0]
 

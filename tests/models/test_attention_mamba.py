@@ -8,8 +8,9 @@ from torch.nn import functional
 
 from edgeattn.models import attention_mamba
 from edgeattn.models.data import lesions
-from edgeattn.models.mamba import Mamba, TwoWayMamba, selective_scan
+from edgeattn.models.mamba import Mamba, TwoWayMamba
 from edgeattn.models.registry import find
+from edgeattn.models.selective_scan import selective_scan
 
 
 def test_a_mamba_block_is_its_recurrence_step_by_step():
