@@ -21,7 +21,7 @@ from .quantize.costs import LayerCost
 from .quantize.gate import Verdict, judge
 from .quantize.half import place_floats
 from .quantize.insert import quantised_graph
-from .quantize.ladder import climb
+from .quantize.ladder import Attempt, climb
 from .quantize.recipe import FLOATS, Floats, Recipe
 from .runtime.bursts import in_turn
 from .runtime.machine import isa_flags
@@ -144,11 +144,27 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
         if attempt("int8 throughout", quantise(bench.program, throughout, bench.calibration)).passed and not auto:
             return found, ()
     ladder = climb(bench.program, recipe, bench.calibration, attempt, bench.progress)
-    if auto and "int8-dynamic" in bench.target.precisions:
-        attempt("int8-dynamic", quantise(bench.program, msgspec.structs.replace(recipe, default="int8-dynamic"), bench.calibration))
+    if auto:
+        _attempt_others(bench, recipe, attempt)
     if recipe.floats == "fp32" and (auto or not ladder.passed):
         found.append(_float(bench, _plain(recipe, "fp32")))
     return found, ladder.costs
+
+
+def _attempt_others(bench: Workbench, recipe: Recipe, attempt: Attempt) -> None:
+    """What `auto` tries beside the ladder: coarser weights where they are faster, and int8-dynamic."""
+
+    def passes(name: str, candidate: Recipe) -> bool:
+        return attempt(name, quantise(bench.program, candidate, bench.calibration)).passed
+
+    coarser = bench.target.coarser(recipe, bench.device)
+    if coarser is not None:
+        passes(f"{coarser.default}, {coarser.weight_bits}-bit weights", coarser)
+    if "int8-dynamic" in bench.target.precisions:
+        dynamic = msgspec.structs.replace(recipe, default="int8-dynamic")
+        coarser = bench.target.coarser(dynamic, bench.device)
+        if coarser is None or not passes(f"{coarser.default}, {coarser.weight_bits}-bit weights", coarser):
+            passes(dynamic.default, dynamic)
 
 
 def rank(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> tuple[list[Candidate], list[Candidate]]:

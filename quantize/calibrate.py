@@ -30,7 +30,7 @@ class EqualisationChanged(InputError):
 
 
 BATCH = 32
-BITS = {"int8-dynamic": 8, "w8": 8, "w4": 4}  # of weights; int8's are the recipe's
+BITS = {"w8": 8, "w4": 4}  # of weights; those of int8 and int8-dynamic are the recipe's
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     equalise: SmoothQuant's alpha in (0, 1), or None for no migration of activation outliers into the weights;
     bias_correction: Brevitas' correction of the mean output error; weight_rounding: nearest or gptq;
     activation: symmetric (int8, zero point 0, what TensorRT takes) or asymmetric (uint8 with a zero point);
-    weight_bits: of an int8 layer's weights; 7 keeps them in [-63, 63], where two products by a uint8 fit into 16 bits (x86 without VNNI);
+    weight_bits: of the weights of int8 and int8-dynamic layers; in 7, [-63, 63], two products by a uint8 fit into 16 bits (x86 without VNNI);
     between: int8 holds in integers what lies between the layers too (products of activations, sums, moves), where it has such a form;
     percentile: activations are clipped at this percentile of |x| over the calibration data.
     """

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Literal
 
+import msgspec
 import onnx_ir as ir
 import onnxruntime as ort
 
@@ -20,6 +21,7 @@ from ..target import Artifact, DenseTarget, Finding
 from .check import check
 from .lower import lower
 from .openvino import OPENVINO
+from .passes.signs import saturates
 from .readback import read_back
 
 
@@ -36,6 +38,10 @@ class CpuTarget:
     def recipe(self, device: Device) -> Recipe:
         """Activations with a zero point cost nothing here and use the range of one-sided activations fully."""
         return Recipe(activation="asymmetric")
+
+    def coarser(self, recipe: Recipe, device: Device) -> Recipe | None:
+        """Weights of 7 bits where those of 8 would saturate as s8 and so go as u8."""
+        return msgspec.structs.replace(recipe, weight_bits=7) if saturates(device.isa) and recipe.weight_bits == 8 else None
 
     def check(self, graph: ir.Model, device: Device) -> list[Finding]:
         return check(graph)

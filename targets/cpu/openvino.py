@@ -42,6 +42,9 @@ class OpenVinoTarget:
         """A zero point costs OpenVINO an extra sum over the weights; without VNNI its products of full-range weights saturate (measured)."""
         return Recipe(activation="symmetric", weight_bits=7 if saturates(device.isa) else 8)
 
+    def coarser(self, recipe: Recipe, device: Device) -> Recipe | None:
+        return None
+
     def check(self, graph: ir.Model, device: Device) -> list[Finding]:
         return check(graph)
 

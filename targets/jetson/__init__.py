@@ -42,6 +42,9 @@ class JetsonTarget:
         """TensorRT quantises symmetrically, zero point 0; what is not quantised runs in float16."""
         return Recipe(activation="symmetric", floats="fp16")
 
+    def coarser(self, recipe: Recipe, device: Device) -> Recipe | None:
+        return None
+
     def check(self, graph: ir.Model, device: Device) -> list[Finding]:
         return check(graph, line_of(device))
 

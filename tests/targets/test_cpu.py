@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+import edgeattn
 from edgeattn.devices import Device, find_device
 from edgeattn.errors import InputError
 from edgeattn.export.graph import to_graph
@@ -105,6 +106,29 @@ def test_products_at_the_end_of_the_range_do_not_saturate(cpu, isa):
         pytest.skip("this CPU has no VNNI, whose kernel this path is for")
     actual = host_session(cpu.lower(graph, device(isa))).run(None, {"x": samples.inputs["x"][:1]})[0]
     np.testing.assert_allclose(actual, 320.0, rtol=0.02)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
+def test_weights_of_7_bits_are_multiplied_as_they_are_without_vnni_and_do_not_saturate(cpu, precision):
+    program = one_layer(np.ones((4, 64), np.float32))
+    samples = Samples({"x": np.concatenate([np.full((8, 64), 5.0, np.float32), np.full((8, 64), -0.1, np.float32)])})
+    usual = Recipe(default=precision, activation="asymmetric", bias_correction=False, percentile=99.99)
+    coarser = cpu.coarser(usual, device("avx2"))
+    assert coarser is not None and cpu.coarser(coarser, device("avx2")) is None
+    lowered = cpu.lower(quantised_graph(to_graph(program), quantise(program, coarser, samples)), device("avx2"))
+    weights = [
+        value.const_value.numpy() for value in lowered.graph.initializers.values() if value.dtype == ir.DataType.INT8 and value.const_value.size > 4
+    ]
+    assert [np.abs(array).max() for array in weights] == [63]
+    np.testing.assert_allclose(host_session(lowered).run(None, {"x": samples.inputs["x"][:1]})[0], 320.0, rtol=0.02)
+
+
+def test_auto_tries_weights_of_7_bits_only_where_they_are_faster(tmp_path):
+    tried = {}
+    for name in ("x86-avx2", "x86-avx512-vnni"):
+        compiled = edgeattn.compile(find("ister").weights, name, precision="auto", engine="onnxruntime", output=tmp_path / name)
+        tried[name] = [candidate.name for candidate in compiled.candidates if "7-bit" in candidate.name]
+    assert tried == {"x86-avx2": ["int8, 7-bit weights", "int8-dynamic, 7-bit weights"], "x86-avx512-vnni": []}
 
 
 def _has_vnni():

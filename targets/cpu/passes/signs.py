@@ -9,6 +9,8 @@ import onnx_ir as ir
 
 from ....export.passes.constants import constant
 
+SAFE = 63  # two products of this and 255 fit into 16 bits
+
 
 def saturates(isa: tuple[str, ...]) -> bool:
     """Whether the CPU multiplies u8 x s8 by x86's vpmaddubsw, which adds two products in 16 bits: 255 * 127 * 2 does not fit."""
@@ -21,7 +23,7 @@ def _is_arm(isa: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Signs:
-    """VNNI multiplies u8 x s8; AVX2 alone would saturate that in 16 bits, so weights become u8 too (zero point 128); ARM takes s8 x s8."""
+    """VNNI multiplies u8 x s8; AVX2 alone would saturate that in 16 bits, so weights of 8 bits become u8 too (zero point 128); ARM takes s8 x s8."""
 
     input: bool
     weight: bool
@@ -51,7 +53,7 @@ class Signs:
         dequantise = producer(node.inputs[1], "DequantizeLinear")
         weight, scale = dequantise.inputs[0], dequantise.inputs[1]
         assert weight is not None and scale is not None and weight.const_value is not None
-        if self.weight:
+        if self.weight or np.abs(weight.const_value.numpy().astype(np.int16)).max() <= SAFE:
             zero = np.zeros((), np.int8)
         else:
             shifted = (weight.const_value.numpy().astype(np.int16) + 128).astype(np.uint8)
