@@ -41,6 +41,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/session.py --write
 	$(BIN)/python benchmarks/cpu.py --write
+	$(BIN)/python benchmarks/errors.py --write
 	$(BIN)/python benchmarks/exponents.py --write
 	$(BIN)/python benchmarks/scan.py --write
 	$(BIN)/python benchmarks/operators.py --write

@@ -1,0 +1,72 @@
+"""How far the engines' answers are from the module's on this CPU: python benchmarks/errors.py [NAME...] [--write]
+
+The relative error of the first output, |y - module(x)| / |module(x)| over 32 samples, by engine: a fast int8 engine whose products saturate answers
+something else. edgeattn's is what its gate saw when cpu.py compiled the network; its latency against the fastest peer within 5 % is of the medians
+on one thread that cpu.py measured in turn (cpu.json). --write puts the table into docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from cpu import ZOO, subject
+from networks import SHAPES
+from peers import Peers
+from report import replace_section
+
+from edgeattn.runtime.machine import machine
+
+SAMPLES, WITHIN = 32, 0.05  # the gate of networks without a task
+SHOWN = ("ONNX Runtime static int8", "ONNX Runtime dynamic int8", "OpenVINO default", "OpenVINO NNCF int8")
+
+
+def main(arguments: list[str]) -> None:
+    """Prints a line a network."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    known = json.loads(Path("cpu.json").read_text())
+    if known["machine"]["cpu"] != machine()["cpu"]:
+        raise SystemExit("cpu.json is of another CPU: run benchmarks/cpu.py here first.")
+    text = f"Relative error of the first output on {known['machine']['cpu']}, {SAMPLES} samples; edgeattn's is the gate's.\n\n"
+    text += f"| network | {' | '.join(SHOWN)} | edgeattn | fastest peer within {WITHIN:.0%} | edgeattn's latency against it |\n"
+    text += "| --- " * (len(SHOWN) + 4) + "|\n"
+    ratios = []
+    for name in [argument for argument in arguments if not argument.startswith("-")] or [*SHAPES, *ZOO]:
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure(name, Path(folder))
+        ms = {label: value["ms"] for label, value in known["networks"][name]["threads"]["1"]["engines"].items()}
+        peer = min((label for label, error in found.items() if error <= WITHIN), key=lambda label: ms[label])
+        ratios.append(ms["edgeattn"] / ms[peer])
+        cells = [f"{found[label]:.2%}" if label in found else "" for label in SHOWN]
+        cells += [f"{known['networks'][name]['relative_error']:.2%}", peer, f"{ratios[-1]:.2f}"]
+        text += f"| {name} | {' | '.join(cells)} |\n"
+        print(text.splitlines()[-1], flush=True)
+    text += f"\nGeometric mean against the fastest peer within {WITHIN:.0%}: {np.exp(np.mean(np.log(ratios))):.2f}.\n"
+    if "--write" in arguments:
+        replace_section(Path(__file__).parents[1] / "docs" / "performance.md", "benchmarks/errors.py", text)
+
+
+def measure(name: str, folder: Path) -> dict[str, float]:
+    """The error by engine, torch's own 0; data that the peers were calibrated on, so that ranges are not what differs."""
+    torch.set_num_threads(1)
+    module, data, _ = subject(name, folder)
+    rows = [{key: np.ascontiguousarray(array[i : i + 1]) for key, array in data.items()} for i in range(SAMPLES)]
+    runs = Peers(module, data, folder).runs(1)
+    expected = np.stack([_first(runs["torch"](row)) for row in rows])
+    found = {label: np.stack([_first(run(row)) for row in rows]) for label, run in runs.items() if label != "torch.compile"}
+    return {label: float(np.linalg.norm(answers - expected) / np.linalg.norm(expected)) for label, answers in found.items()}
+
+
+def _first(outputs: object) -> np.ndarray:
+    """A copy of the first output: an engine may write the next ones into the same memory."""
+    outputs = next(iter(outputs.values())) if isinstance(outputs, Mapping) else outputs
+    return np.asarray(outputs[0] if isinstance(outputs, list | tuple) else outputs).astype(np.float64)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
