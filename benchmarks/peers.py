@@ -1,7 +1,8 @@
 """What users would run today, each at its documented best for transformers, on the same weights and the same exported float graph.
 
-torch, torch.compile (where a C++ compiler is); ONNX Runtime in float, after its transformers optimiser, static int8 (QDQ at the linear
-layers, per channel), dynamic int8; OpenVINO in float32, with its defaults (bfloat16 where the CPU has it), with NNCF's int8 for transformers.
+torch, torch.compile (where a C++ compiler is); ONNX Runtime in float, after its transformers optimiser, static int8 (QDQ at the linear layers, per
+channel, weights of 7 bits without VNNI), dynamic int8 (the same weights); OpenVINO in float32, with its defaults (bfloat16 where the CPU has it),
+with NNCF's int8 for transformers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from edgeattn.export.data import specs_of
 from edgeattn.export.graph import to_graph
 from edgeattn.export.trace import trace
 from edgeattn.models.reference import Reference, Samples
+from edgeattn.runtime.machine import isa_flags
 from edgeattn.targets.attention_as_matmul import AttentionAsMatMul
+from edgeattn.targets.cpu.passes.signs import saturates
 from edgeattn.targets.graphs import tidy, without_metadata
 from edgeattn.targets.opset import LowerOpset
 
@@ -34,7 +37,7 @@ class Peers:
 
     def __init__(self, module: torch.nn.Module, data: Arrays, folder: Path) -> None:
         self.module, self.rows = module, [{name: array[i : i + 1] for name, array in data.items()} for i in range(16)]
-        self.onnx = _onnx_files(float_graph(module, data), self.rows, folder)
+        self.onnx = onnx_files(float_graph(module, data), self.rows, folder)
         self.openvino = _openvino_models(self.onnx["float"], self.rows)
 
     def runs(self, threads: int) -> dict[str, Run]:
@@ -82,7 +85,10 @@ def _torch(module: Callable[..., object]) -> Run:
     return run
 
 
-def _onnx_files(model: onnx.ModelProto, rows: list[dict[str, np.ndarray]], folder: Path) -> dict[str, Path]:
+def onnx_files(
+    model: onnx.ModelProto, rows: list[dict[str, np.ndarray]], folder: Path, reduce_range: bool = saturates(isa_flags())
+) -> dict[str, Path]:
+    """reduce_range: weights of 7 bits, which ONNX Runtime's documentation asks for on CPUs without VNNI; not its default."""
     from onnxruntime.transformers import optimizer
 
     files = {label: folder / f"{label.replace(' ', '-')}.onnx" for label in ("float", "optimiser", "static int8", "dynamic int8")}
@@ -102,9 +108,9 @@ def _onnx_files(model: onnx.ModelProto, rows: list[dict[str, np.ndarray]], folde
     kinds = ["MatMul", "Gemm"]
     quantization.quantize_static(
         source, str(files["static int8"]), Reader(), per_channel=True, op_types_to_quantize=kinds, nodes_to_exclude=products,
-        activation_type=quantization.QuantType.QUInt8,
+        activation_type=quantization.QuantType.QUInt8, reduce_range=reduce_range,
     )  # fmt: skip
-    quantization.quantize_dynamic(source, str(files["dynamic int8"]), op_types_to_quantize=kinds, per_channel=True)
+    quantization.quantize_dynamic(source, str(files["dynamic int8"]), op_types_to_quantize=kinds, per_channel=True, reduce_range=reduce_range)
     return files
 
 
