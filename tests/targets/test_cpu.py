@@ -108,6 +108,23 @@ def test_products_at_the_end_of_the_range_do_not_saturate(cpu, isa):
     np.testing.assert_allclose(actual, 320.0, rtol=0.02)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs OpenVINO")
+@pytest.mark.parametrize(("isa", "largest"), [("avx2", 63), ("vnni", 127), ("arm", 127)])
+def test_openvino_gets_weights_that_do_not_saturate(isa, largest):
+    target = find_target("cpu", "openvino")
+    program = one_layer(np.ones((4, 64), np.float32))
+    samples = Samples({"x": np.concatenate([np.full((8, 64), 5.0, np.float32), np.full((8, 64), -5.0, np.float32)])})
+    lowered = target.lower(quantised_graph(to_graph(program), quantise(program, target.recipe(device(isa)), samples)), device(isa))
+    assert [np.abs(array).max() for array in integer_weights(lowered)] == [largest]
+    if isa == "avx2" or (isa == "vnni" and _has_vnni()):
+        np.testing.assert_allclose(target.session(lowered).run(None, {"x": samples.inputs["x"][:1]})[0], 320.0, rtol=0.02)
+
+
+def integer_weights(lowered):
+    tensors = [value.const_value for value in lowered.graph.initializers.values() if value.dtype == ir.DataType.INT8]
+    return [tensor.numpy() for tensor in tensors if tensor.size > 4]
+
+
 @pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
 def test_weights_of_7_bits_are_multiplied_as_they_are_without_vnni_and_do_not_saturate(cpu, precision):
     program = one_layer(np.ones((4, 64), np.float32))
@@ -116,10 +133,7 @@ def test_weights_of_7_bits_are_multiplied_as_they_are_without_vnni_and_do_not_sa
     coarser = cpu.coarser(usual, device("avx2"))
     assert coarser is not None and cpu.coarser(coarser, device("avx2")) is None
     lowered = cpu.lower(quantised_graph(to_graph(program), quantise(program, coarser, samples)), device("avx2"))
-    weights = [
-        value.const_value.numpy() for value in lowered.graph.initializers.values() if value.dtype == ir.DataType.INT8 and value.const_value.size > 4
-    ]
-    assert [np.abs(array).max() for array in weights] == [63]
+    assert [np.abs(array).max() for array in integer_weights(lowered)] == [63]
     np.testing.assert_allclose(host_session(lowered).run(None, {"x": samples.inputs["x"][:1]})[0], 320.0, rtol=0.02)
 
 

@@ -5,22 +5,11 @@ from __future__ import annotations
 import threading
 
 import numpy as np
-import onnx_ir as ir
 import pytest
-import torch
 
 import edgeattn
-from edgeattn.devices import Device
 from edgeattn.errors import InputError, MissingError
-from edgeattn.export.graph import to_graph
-from edgeattn.export.trace import trace
-from edgeattn.models.reference import Reference, Samples
 from edgeattn.models.registry import find
-from edgeattn.quantize.calibrate import quantise
-from edgeattn.quantize.insert import quantised_graph
-from edgeattn.runtime.machine import isa_flags
-from edgeattn.runtime.manifest import TensorSpec
-from edgeattn.targets.cpu.openvino import OPENVINO
 
 pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'edgeattn[openvino]'")
 ZOO = ("ecg_nat", "rpattention", "ister")
@@ -55,25 +44,6 @@ def test_float_bundles_of_both_engines_compute_the_same(tmp_path):
         x = np.random.default_rng(0).normal(size=(5, 8, 8)).astype(np.float32)
         outputs.append(edgeattn.load(tmp_path / engine).run(x=x)["scores"])
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize(("isa", "largest"), [(("avx2",), 63), (("avx2", "avx512_vnni"), 127), (("asimd",), 127)])
-def test_products_at_the_end_of_the_range_do_not_saturate(isa, largest):
-    """Two products of 255 and 127 are more than 16 bits hold, which is where AVX2's u8 x s8 instruction saturates."""
-    torch.manual_seed(0)
-    module = torch.nn.Linear(64, 4, bias=False)
-    torch.nn.init.ones_(module.weight)
-    spec = TensorSpec(name="input", shape=("batch", 64), dtype="float32")
-    samples = Samples({"input": np.concatenate([np.full((8, 64), 5.0, np.float32), np.full((8, 64), -5.0, np.float32)])})
-    program = trace(Reference("layer", lambda: module, (spec,), ("y",), "a test", "regression"), samples.inputs)
-    device = Device(name="test", target="cpu", description="a test", isa=isa)
-    lowered = OPENVINO.lower(quantised_graph(to_graph(program), quantise(program, OPENVINO.recipe(device), samples)), device)
-    weights = next(
-        value.const_value.numpy() for value in lowered.graph.initializers.values() if value.dtype == ir.DataType.INT8 and len(value.shape) == 2
-    )
-    assert np.abs(weights).max() == largest
-    if set(isa) <= set(isa_flags()):
-        np.testing.assert_allclose(OPENVINO.session(lowered).run(None, {"input": samples.inputs["input"][:1]})[0], 320.0, rtol=0.02)
 
 
 def test_a_session_serves_several_threads(compiled):
