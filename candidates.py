@@ -157,14 +157,14 @@ def _attempt_others(bench: Workbench, recipe: Recipe, attempt: Attempt) -> None:
     def passes(name: str, candidate: Recipe) -> bool:
         return attempt(name, quantise(bench.program, candidate, bench.calibration)).passed
 
-    coarser = bench.target.coarser(recipe, bench.device)
-    if coarser is not None:
-        passes(f"{coarser.default}, {coarser.weight_bits}-bit weights", coarser)
-    if "int8-dynamic" in bench.target.precisions:
-        dynamic = msgspec.structs.replace(recipe, default="int8-dynamic")
-        coarser = bench.target.coarser(dynamic, bench.device)
-        if coarser is None or not passes(f"{coarser.default}, {coarser.weight_bits}-bit weights", coarser):
-            passes(dynamic.default, dynamic)
+    def coarser_passes(finer: Recipe) -> bool:
+        coarser = bench.target.coarser(finer, bench.device)
+        return coarser is not None and passes(f"{coarser.default}, {coarser.weight_bits}-bit weights", coarser)
+
+    coarser_passes(recipe)
+    dynamic = msgspec.structs.replace(recipe, default="int8-dynamic")
+    if dynamic.default in bench.target.precisions and not coarser_passes(dynamic):
+        passes(dynamic.default, dynamic)
 
 
 def rank(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> tuple[list[Candidate], list[Candidate]]:

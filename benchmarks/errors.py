@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from cpu import ZOO, subject
 from networks import SHAPES
-from peers import Peers, float_graph, onnx_files, open_onnx
+from peers import Peers, open_onnx, quantised_files
 from report import replace_section
 
 from edgeattn.runtime.machine import machine
@@ -61,8 +61,8 @@ def measure(name: str, folder: Path) -> dict[str, float]:
     rows = [{key: np.ascontiguousarray(array[i : i + 1]) for key, array in data.items()} for i in range(SAMPLES)]
     peers = Peers(module, data, folder)
     (folder / "full").mkdir()
-    full = onnx_files(float_graph(module, data), peers.rows, folder / "full", reduce_range=False)
-    runs = peers.runs(1) | {FULL.format(label): open_onnx(str(full[label]), 1) for label in ("static int8", "dynamic int8")}
+    full = quantised_files(peers.onnx["float"], peers.rows, folder / "full", reduce_range=False)
+    runs = peers.runs(1) | {FULL.format(label): open_onnx(str(path), 1) for label, path in full.items()}
     expected = np.stack([_first(runs["torch"](row)) for row in rows])
     found = {label: np.stack([_first(run(row)) for row in rows]) for label, run in runs.items() if label != "torch.compile"}
     return {label: float(np.linalg.norm(answers - expected) / np.linalg.norm(expected)) for label, answers in found.items()}

@@ -37,7 +37,8 @@ class Peers:
 
     def __init__(self, module: torch.nn.Module, data: Arrays, folder: Path) -> None:
         self.module, self.rows = module, [{name: array[i : i + 1] for name, array in data.items()} for i in range(16)]
-        self.onnx = onnx_files(float_graph(module, data), self.rows, folder)
+        self.onnx = _float_files(float_graph(module, data), folder)
+        self.onnx |= quantised_files(self.onnx["float"], self.rows, folder)
         self.openvino = _openvino_models(self.onnx["float"], self.rows)
 
     def runs(self, threads: int) -> dict[str, Run]:
@@ -85,16 +86,17 @@ def _torch(module: Callable[..., object]) -> Run:
     return run
 
 
-def onnx_files(
-    model: onnx.ModelProto, rows: list[dict[str, np.ndarray]], folder: Path, reduce_range: bool = saturates(isa_flags())
-) -> dict[str, Path]:
-    """reduce_range: weights of 7 bits, which ONNX Runtime's documentation asks for on CPUs without VNNI; not its default."""
+def _float_files(model: onnx.ModelProto, folder: Path) -> dict[str, Path]:
     from onnxruntime.transformers import optimizer
 
-    files = {label: folder / f"{label.replace(' ', '-')}.onnx" for label in ("float", "optimiser", "static int8", "dynamic int8")}
-    source = str(files["float"])
-    onnx.save(model, source)
-    optimizer.optimize_model(source, "bert", opt_level=1).save_model_to_file(str(files["optimiser"]))
+    files = {label: folder / f"{label}.onnx" for label in ("float", "optimiser")}
+    onnx.save(model, str(files["float"]))
+    optimizer.optimize_model(str(files["float"]), "bert", opt_level=1).save_model_to_file(str(files["optimiser"]))
+    return files
+
+
+def quantised_files(source: Path, rows: list[dict[str, np.ndarray]], folder: Path, reduce_range: bool = saturates(isa_flags())) -> dict[str, Path]:
+    """reduce_range: weights of 7 bits, which ONNX Runtime's documentation asks for on CPUs without VNNI; not its default."""
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
@@ -103,14 +105,15 @@ def onnx_files(
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.rows, None)
 
-    weights = {tensor.name for tensor in model.graph.initializer}
-    products = [node.name for node in model.graph.node if node.op_type == "MatMul" and not weights & set(node.input)]
-    kinds = ["MatMul", "Gemm"]
+    files = {label: folder / f"{label.replace(' ', '-')}.onnx" for label in ("static int8", "dynamic int8")}
+    graph = onnx.load(source).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    products = [node.name for node in graph.node if node.op_type == "MatMul" and not weights & set(node.input)]
+    common = {"per_channel": True, "op_types_to_quantize": ["MatMul", "Gemm"], "reduce_range": reduce_range}
     quantization.quantize_static(
-        source, str(files["static int8"]), Reader(), per_channel=True, op_types_to_quantize=kinds, nodes_to_exclude=products,
-        activation_type=quantization.QuantType.QUInt8, reduce_range=reduce_range,
-    )  # fmt: skip
-    quantization.quantize_dynamic(source, str(files["dynamic int8"]), op_types_to_quantize=kinds, per_channel=True, reduce_range=reduce_range)
+        source, str(files["static int8"]), Reader(), nodes_to_exclude=products, activation_type=quantization.QuantType.QUInt8, **common
+    )
+    quantization.quantize_dynamic(source, str(files["dynamic int8"]), **common)
     return files
 
 
