@@ -14,7 +14,6 @@ from onnxscript.optimizer import _constant_folding as folding
 from onnxscript.rewriter.rules.common import _no_op
 
 from ..errors import InputError
-from ..models import recurrence, selective_scan
 from .passes.convolution_layers import ConvolutionLayers
 from .passes.full_attention_mask import FullAttentionMask
 from .passes.linear_as_matmul import LinearAsMatMul
@@ -78,9 +77,7 @@ def _export(program: Program) -> ir.Model:
         previous = logging.root.manager.disable
         logging.disable(logging.WARNING)
         try:
-            forms = {recurrence.operator._opoverload: recurrence.in_chunks, selective_scan.operator._opoverload: selective_scan.in_blocks}
-            traced = program.exported.run_decompositions(forms)
-            exported = torch.onnx.export(traced, (), kwargs=kwargs, dynamo=True, opset_version=OPSET, optimize=False, verbose=False, **options)
+            exported = torch.onnx.export(program.exported, (), kwargs=kwargs, dynamo=True, opset_version=OPSET, optimize=False, verbose=False, **options)
         except torch.onnx.errors.OnnxExporterError as error:
             cause = error.__cause__ or error
             reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]

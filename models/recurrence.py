@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch._decomp import register_decomposition
 from torch.nn.functional import pad
 
 LONGEST_CHUNK = 16  # of 8 to 64 within a tenth of the fastest in ONNX Runtime and OpenVINO for 4,096 steps, with half the nodes of 32
@@ -77,4 +78,5 @@ def _like_both(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 operator = torch.library.custom_op("edgeattn::linear_recurrence", in_chunks, mutates_args=())  # one node of a trace
 operator.register_fake(_like_both)
+register_decomposition(operator._opoverload)(in_chunks)  # what torch.onnx takes in its place
 operator.register_autograd(_gradients, setup_context=_keep)

@@ -12,6 +12,7 @@ other, which bounds the memory of long sequences. Channels are the last axis: th
 from __future__ import annotations
 
 import torch
+from torch._decomp import register_decomposition
 
 from .recurrence import LONGEST_CHUNK, linear_recurrence, padded
 
@@ -60,3 +61,4 @@ def _block(
 
 operator = torch.library.custom_op("edgeattn::selective_scan", in_blocks, mutates_args=())
 operator.register_fake(lambda x, delta, a, b, c: torch.empty_like(x))
+register_decomposition(operator._opoverload)(in_blocks)  # what torch.onnx takes in its place
