@@ -11,7 +11,7 @@ import torch
 from onnx_ir.passes import common
 from onnxscript import rewriter
 from onnxscript.optimizer import _constant_folding as folding
-from onnxscript.rewriter.rules.common import _no_op
+from onnxscript.rewriter.rules.common import _basic_rules, _no_op
 
 from ..errors import InputError
 from .passes.convolution_layers import ConvolutionLayers
@@ -22,7 +22,9 @@ from .passes.no_ops import DropNoOps
 from .trace import Program
 
 OPSET = 23  # the first with Attention, RotaryEmbedding and RMSNormalization
-RULES = [rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule not in list(_no_op.rules)]  # `DropNoOps` is exact
+# `DropNoOps` is exact; merging slices compares each slice with every node of the graph, which is quadratic.
+LEFT_OUT = [*_no_op.rules, _basic_rules.slice_split_rule]
+RULES = [rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule not in LEFT_OUT]
 
 logging.getLogger(folding.__name__).setLevel(logging.ERROR)  # names nodes that stay as they are: nothing a user could act on
 
