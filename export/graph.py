@@ -79,7 +79,8 @@ def _export(program: Program) -> ir.Model:
         previous = logging.root.manager.disable
         logging.disable(logging.WARNING)
         try:
-            exported = torch.onnx.export(program.exported, (), kwargs=kwargs, dynamo=True, opset_version=OPSET, optimize=False, verbose=False, **options)
+            options |= {"dynamo": True, "opset_version": OPSET, "optimize": False, "verbose": False}
+            exported = torch.onnx.export(program.exported, (), kwargs=kwargs, **options)
         except torch.onnx.errors.OnnxExporterError as error:
             cause = error.__cause__ or error
             reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
