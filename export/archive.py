@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..errors import InputError, UntrustedError
+from ..models import recurrence, selective_scan  # noqa: F401  programs may hold their operators, which torch knows once these are imported
 
 Kind = Literal["pickle", "safetensors", "program", "torchscript", "nir"]
 NESTED = ("model_state_dict", "state_dict", "model", "net", "module", "ema", "params")  # where trainers put the weights

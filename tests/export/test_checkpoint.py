@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import nn
 from edgeattn.errors import InputError, UntrustedError
 from edgeattn.export.checkpoint import read
 from edgeattn.export.match import find_system, mismatch
+from edgeattn.models.mamba import Mamba
 from edgeattn.models.registry import systems
 
 
@@ -185,6 +188,14 @@ def test_a_wrong_model_argument_is_explained(sentence_files, model, message):
 def test_a_user_model_without_inputs_asks_for_them(sentence_files):
     with pytest.raises(InputError, match="--calib data.npz or --input"):
         read(sentence_files["pt"], model="sentence_encoder:build")
+
+
+def test_a_program_with_a_scan_of_the_zoo_is_read_by_a_new_process(tmp_path):
+    path = tmp_path / "scan.pt2"
+    torch.export.save(torch.export.export(Mamba(4, state=2).eval(), (torch.zeros(2, 40, 4),)), path)
+    code = "import sys; from edgeattn.export.checkpoint import read; print([spec.name for spec in read(sys.argv[1]).inputs])"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert done.stdout == "['x']\n", done.stderr
 
 
 def test_a_program_brings_its_own_inputs(sentence_files):
