@@ -21,7 +21,7 @@ from .quantize.costs import LayerCost
 from .quantize.gate import Verdict, judge
 from .quantize.half import place_floats
 from .quantize.insert import quantised_graph
-from .quantize.ladder import Attempt, climb
+from .quantize.ladder import Attempt, Ladder, climb
 from .quantize.recipe import FLOATS, Floats, Recipe
 from .runtime.bursts import in_turn
 from .runtime.machine import isa_flags
@@ -123,7 +123,8 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
     """The candidates in the order tried, and the layers' costs where they had to be measured.
 
     A network whose every operator has a form on integers is tried in integers throughout before all else.
-    auto: int8 with its ladder, int8-dynamic and fp32, to be chosen by latency; else the recipe's own ladder, with floats as the last rung.
+    auto: int8 with its ladder, int8-dynamic and fp32, to be chosen by latency, both int8 in coarser weights where those are faster and pass;
+    else the recipe's own ladder, with floats as the last rung.
     Where the rest shall run in fewer bits than fp32, the network in those alone comes first: one that does not bear it is quantised with fp32 around.
     """
     found: list[Candidate] = []
@@ -143,28 +144,24 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
         throughout = msgspec.structs.replace(recipe, between="int8")
         if attempt("int8 throughout", quantise(bench.program, throughout, bench.calibration)).passed and not auto:
             return found, ()
-    ladder = climb(bench.program, recipe, bench.calibration, attempt, bench.progress)
-    if auto:
-        _attempt_others(bench, recipe, attempt)
+    coarser = auto and _coarser_passes(bench, recipe, attempt)
+    ladder = Ladder(True) if coarser else climb(bench.program, recipe, bench.calibration, attempt, bench.progress)
+    dynamic = msgspec.structs.replace(recipe, default="int8-dynamic")
+    if auto and dynamic.default in bench.target.precisions and not _coarser_passes(bench, dynamic, attempt):
+        attempt(dynamic.default, quantise(bench.program, dynamic, bench.calibration))
     if recipe.floats == "fp32" and (auto or not ladder.passed):
         found.append(_float(bench, _plain(recipe, "fp32")))
     return found, ladder.costs
 
 
-def _attempt_others(bench: Workbench, recipe: Recipe, attempt: Attempt) -> None:
-    """What `auto` tries beside the ladder: coarser weights where they are faster, and int8-dynamic."""
-
-    def passes(name: str, candidate: Recipe) -> bool:
-        return attempt(name, quantise(bench.program, candidate, bench.calibration)).passed
-
-    def coarser_passes(finer: Recipe) -> bool:
-        coarser = bench.target.coarser(finer, bench.device)
-        return coarser is not None and passes(f"{coarser.default}, {coarser.weight_bits}-bit weights", coarser)
-
-    coarser_passes(recipe)
-    dynamic = msgspec.structs.replace(recipe, default="int8-dynamic")
-    if dynamic.default in bench.target.precisions and not coarser_passes(dynamic):
-        passes(dynamic.default, dynamic)
+def _coarser_passes(bench: Workbench, recipe: Recipe, attempt: Attempt) -> bool:
+    """Whether coarser weights pass, where they are the faster ones; finer ones need not be tried then."""
+    coarser = bench.target.coarser(recipe, bench.device)
+    if coarser is None:
+        return False
+    name = f"{coarser.default}, {coarser.weight_bits}-bit weights"
+    bench.progress(f"trying {name}")
+    return attempt(name, quantise(bench.program, coarser, bench.calibration)).passed
 
 
 def rank(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> tuple[list[Candidate], list[Candidate]]:

@@ -79,4 +79,5 @@ def _like_both(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 operator = torch.library.custom_op("edgeattn::linear_recurrence", in_chunks, mutates_args=())  # one node of a trace
 operator.register_fake(_like_both)
 register_decomposition(operator._opoverload)(in_chunks)  # what torch.onnx takes in its place
+register_decomposition(operator._opoverload, type="meta")(_like_both)  # or a trace with open axes finds the shape by tracing the form above
 operator.register_autograd(_gradients, setup_context=_keep)

@@ -59,6 +59,11 @@ def _block(
     return torch.cat(outputs, 2).flatten(1, 2)[:, :steps], reached[:, -1:]
 
 
+def _like_x(x: torch.Tensor, delta: torch.Tensor, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
 operator = torch.library.custom_op("edgeattn::selective_scan", in_blocks, mutates_args=())
-operator.register_fake(lambda x, delta, a, b, c: torch.empty_like(x))
+operator.register_fake(_like_x)
 register_decomposition(operator._opoverload)(in_blocks)  # what torch.onnx takes in its place
+register_decomposition(operator._opoverload, type="meta")(_like_x)  # or a trace with open axes finds the shape by tracing the form above

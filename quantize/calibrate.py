@@ -203,7 +203,8 @@ def _calibrate(module: nn.Module, recipe: Recipe, batches: Batches) -> None:
     from brevitas.graph.calibrate import bias_correction_mode, calibration_mode
 
     module.eval()
-    module(**next(iter(batches)))  # weight scales that are parameters come to be in the first pass
+    if recipe.weight_rounding == "gptq":
+        module(**next(iter(batches)))  # weight scales that are parameters come to be in the first pass
     with calibration_mode(module):
         batches.feed(module)
     if recipe.weight_rounding == "gptq":

@@ -87,7 +87,7 @@ class DenseTarget(Target, Protocol):
         """How networks are quantised for this device unless the user says otherwise."""
 
     def coarser(self, recipe: Recipe, device: Device) -> Recipe | None:
-        """The recipe with coarser integers that this device multiplies faster, for `auto` to try too; None where there are none."""
+        """The recipe with coarser integers that this device multiplies faster, for `auto` to try first; None where there are none."""
 
     def lower(self, graph: Any, device: Device) -> Any:
         """The graph in the form that the target's engine runs fastest; the argument is left as it was."""

@@ -137,12 +137,26 @@ def test_weights_of_7_bits_are_multiplied_as_they_are_without_vnni_and_do_not_sa
     np.testing.assert_allclose(host_session(lowered).run(None, {"x": samples.inputs["x"][:1]})[0], 320.0, rtol=0.02)
 
 
-def test_auto_tries_weights_of_7_bits_only_where_they_are_faster(tmp_path):
+def test_auto_tries_weights_of_7_bits_where_they_are_faster_and_of_8_only_if_those_fail(tmp_path):
     tried = {}
     for name in ("x86-avx2", "x86-avx512-vnni"):
         compiled = edgeattn.compile(find("ister").weights, name, precision="auto", engine="onnxruntime", output=tmp_path / name)
-        tried[name] = [candidate.name for candidate in compiled.candidates if "7-bit" in candidate.name]
-    assert tried == {"x86-avx2": ["int8, 7-bit weights", "int8-dynamic, 7-bit weights"], "x86-avx512-vnni": []}
+        tried[name] = [candidate.name for candidate in compiled.candidates]
+    assert tried == {
+        "x86-avx2": ["int8, 7-bit weights", "int8-dynamic, 7-bit weights", "fp32"],
+        "x86-avx512-vnni": ["int8", "int8-dynamic", "fp32"],
+    }
+
+
+def test_auto_falls_back_to_8_bits_and_its_ladder_where_weights_of_7_bits_miss_the_gate(tmp_path, monkeypatch):
+    from edgeattn import dense
+    from edgeattn.runtime.manifest import Tolerance
+
+    monkeypatch.setattr(dense, "default_tolerance", lambda *_: Tolerance(relative_error=1e-5))
+    compiled = edgeattn.compile(find("ister").weights, "x86-avx2", precision="auto", engine="onnxruntime", output=tmp_path / "b.edge")
+    names = [candidate.name for candidate in compiled.candidates]
+    assert names[:2] == ["int8, 7-bit weights", "int8"] and names[-3:] == ["int8-dynamic, 7-bit weights", "int8-dynamic", "fp32"]
+    assert [candidate.name for candidate in compiled.candidates if candidate.chosen] == ["fp32"]
 
 
 def _has_vnni():
