@@ -1,11 +1,13 @@
 """`make zoo`: every system of the zoo to its targets on this machine, into models/status.json and docs/zoo.md: python benchmarks/zoo.py [NAME...]
 
-`--train` trains each from scratch instead (seed 1) and keeps what it reached; `--page` only writes the page anew.
+`--train` trains each from scratch instead (seed 1; one system on all cores, several two at a time) and keeps what it reached;
+`--page` only writes the page anew.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -38,9 +40,10 @@ def main(words: list[str]) -> None:
     options, names = {word for word in words if word.startswith("--")}, [word for word in words if not word.startswith("--")]
     known = systems()
     found = {name: entry for name, entry in status().items() if name in known}
-    work, workers = (_trained, 2) if "--train" in options else (_measured, 1)  # latencies are measured one at a time
     chosen = [] if "--page" in options else names or list(known)
-    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    work, workers = (_trained, min(2, len(chosen) or 1)) if "--train" in options else (_measured, 1)  # latencies are measured one at a time
+    threads = (os.cpu_count() or 1) // workers if work is _trained else 1
+    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(max(threads, 1),)) as pool:
         for name, (part, seconds) in zip(chosen, pool.map(partial(_timed, work), chosen), strict=True):
             entry, weights = found.get(name, {}), hash_of(known[name])
             kept = entry if entry.get("weights_sha256") == weights else {}
