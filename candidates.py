@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from .devices import Device
 from .export.host import serialise
-from .export.trace import Program
+from .export.trace import BATCH, Program, in_batches
 from .models.reference import Samples
 from .quantize.between import IntegersBetween, integers_throughout
 from .quantize.calibrate import Quantised, quantise
@@ -30,7 +30,6 @@ from .targets.graphs import layer_precisions, without_metadata
 from .targets.target import DenseTarget, HostSession
 
 AUTO = ("int8", "int8-dynamic", "fp32")  # what --precision auto tries, narrowest first
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -180,10 +179,7 @@ def rank(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> tuple
 
 def run_batches(session: HostSession, samples: Samples, program: Program) -> list[np.ndarray]:
     """A graph's outputs over all samples; in the traced batch size where the batch is fixed."""
-    fixed = program.fixed_batch
-    size, count = fixed or BATCH, len(samples) - len(samples) % (fixed or 1)
-    parts = [session.run(None, dict(samples.take(slice(start, start + size)).inputs)) for start in range(0, count, size)]
-    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    return in_batches(partial(session.run, None), samples.inputs, program.fixed_batch or BATCH, program.fixed_batch is not None)
 
 
 def _plain(recipe: Recipe, floats: Floats) -> Recipe:

@@ -19,6 +19,7 @@ from .export.data import Profile, check_profiles, mixed_samples
 from .export.graph import to_graph
 from .export.passes.compress_banks import compress_banks
 from .export.trace import Program, trace
+from .models.reference import Reference
 from .quantize.gate import default_tolerance
 from .quantize.recipe import FLOATS, Recipe
 from .quantize.subspace import in_subspace
@@ -52,7 +53,7 @@ def compile_dense(
     if request.profiles and not target.takes_profiles:
         raise InputError(f"target {target.name} builds nothing for certain shapes: leave --profile out; --dynamic says which axes vary.")
     request.progress("tracing")
-    program = trace(reference, first_samples(data.calibration), _open_axes(dynamic, request.profiles))
+    program = trace(reference, _example(reference, data), _open_axes(dynamic, request.profiles))
     expected = program.run(data.held_out.inputs)
     checks: tuple[Check, ...] = ()
     if request.subspace is not None:
@@ -117,6 +118,17 @@ def _demand_precisions(target: DenseTarget, device: Device, asked: Iterable[str]
         if precision in ("int8", "fp16") and precision not in device.formats:
             usable = ", ".join(kind for kind in target.precisions if kind in device.formats)
             raise InputError(f"{device.name} has no {precision}, its formats are {', '.join(device.formats)}: use --precision {usable}.")
+
+
+def _example(reference: Reference, data: Data) -> dict[str, np.ndarray]:
+    """What the network is traced with: two samples, or as many as the program takes."""
+    size = reference.batch or 2
+    if reference.batch is not None and min(len(data.calibration), len(data.held_out)) < size:
+        raise InputError(
+            f"{reference.name} was exported for {size} samples a call, and of the data {len(data.calibration)} calibrate and {len(data.held_out)} "
+            f"judge: give {2 * size} samples or more, or export it with dynamic_shapes={{name: {{0: Dim('batch')}}}}."
+        )
+    return first_samples(data.calibration, size)
 
 
 def _demand_calibration(data: Data, recipe: Recipe, allowed: bool) -> None:

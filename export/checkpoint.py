@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from ..errors import InputError
 from ..models.reference import Reference
@@ -75,7 +77,14 @@ def _from_program(file: Path, trust: bool, task: str | None) -> Reference:
         raise InputError(f"{file} carries no example inputs: export it again with torch.export.save(torch.export.export(module, args)).")
     example = {**{name: to_numpy(x) for name, x in zip(names, args, strict=False)}, **{name: to_numpy(x) for name, x in kwargs.items()}}
     build = (lambda: _Named(_plain(program.module()), names, list(kwargs))) if args else (lambda: _plain(program.module()))
-    return _described(file.stem, build, example, task, "a torch.export program")
+    return replace(_described(file.stem, build, example, task, "a torch.export program"), batch=_fixed_batch(program))
+
+
+def _fixed_batch(program: ExportedProgram) -> int | None:
+    """The samples of a call, where the program was exported without saying that their number may vary."""
+    inputs = set(program.graph_signature.user_inputs)
+    shapes = [node.meta["val"].shape for node in program.graph.nodes if node.name in inputs]
+    return next((shape[0] for shape in shapes if shape and isinstance(shape[0], int)), None)
 
 
 def _from_torchscript(file: Path, example: Mapping[str, np.ndarray] | None, task: str | None) -> Reference:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch.export import Dim, ExportedProgram
 from ..errors import InputError
 from ..models.reference import Reference
 from ..runtime.manifest import TensorSpec
+
+BATCH = 64  # samples at a time, where their number is free
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,31 @@ class Program:
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The trained module's outputs on numpy inputs, in order."""
-        return run_module(self.reference.module(), inputs)
+        return run_module(self.reference.module(), inputs, self.fixed_batch or BATCH, self.fixed_batch is not None)
 
 
-def run_module(module: nn.Module, inputs: Mapping[str, np.ndarray], batch: int = 64) -> list[np.ndarray]:
-    """Runs `module` over all samples in batches; returns one float array per output."""
-    count = len(next(iter(inputs.values())))
-    parts: list[list[np.ndarray]] = []
+def run_module(module: nn.Module, inputs: Mapping[str, np.ndarray], batch: int = BATCH, fixed: bool = False) -> list[np.ndarray]:
+    """Runs `module` over all samples in batches; returns one float array per output. fixed: as `in_batches` has it."""
+
+    def outputs(part: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in part.items()}
+        return [y.detach().numpy() for y in flatten_outputs(module(**tensors))]
+
     with torch.no_grad():
-        for start in range(0, count, batch):
-            tensors = {name: torch.from_numpy(np.ascontiguousarray(x[start : start + batch])) for name, x in inputs.items()}
-            parts.append([y.detach().numpy() for y in flatten_outputs(module(**tensors))])
-    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        return in_batches(outputs, inputs, batch, fixed)
+
+
+def in_batches(
+    outputs: Callable[[dict[str, np.ndarray]], Sequence[np.ndarray]], inputs: Mapping[str, np.ndarray], size: int, fixed: bool
+) -> list[np.ndarray]:
+    """What `outputs` gives for all samples, `size` at a time. fixed: never for fewer; the last sample fills up, and what comes of that is cut off."""
+    count = len(next(iter(inputs.values())))
+    parts = []
+    for start in range(0, count, size):
+        index = np.arange(start, start + size if fixed else min(start + size, count)).clip(max=count - 1)
+        parts.append(outputs({name: array[index] for name, array in inputs.items()}))
+    joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    return [array[:count] for array in joined] if count % size and fixed else joined
 
 
 def flatten_outputs(value: Any) -> list[torch.Tensor]:

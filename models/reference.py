@@ -68,6 +68,7 @@ class Reference:
     reached: the metric on the evaluation data with the shipped weights; twin_weights: the twin's, trained on the same data.
     noise: between the best and the worst of several seeds in training, in the metric's unit; given where that was more than 3 points.
     twin_of: for a spiking twin, the system whose task it was trained on.
+    batch: the samples of every call, where a program was exported with a fixed number.
     example: one batch of inputs, where the checkpoint itself brings them (a .pt2 program) or the user gave them.
     """
 
@@ -92,6 +93,7 @@ class Reference:
     noise: float | None = None
     twin_weights: Path | None = None
     twin_of: str = ""
+    batch: int | None = None
     example: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
     state: Mapping[str, Any] | None = field(default=None, repr=False)
 

@@ -224,6 +224,31 @@ def test_fp32_needs_no_data_and_equals_the_reference(sentence_files, tmp_path):
     assert result.manifest.parity.relative_error < 1e-5
 
 
+def exported_for(batch, folder, samples):
+    """A program exported without free axes, and that many samples for it."""
+    x = (101325 + 500 * np.random.default_rng(0).standard_normal((samples, 16))).astype(np.float32)
+    np.savez(folder / "p.npz", x=x)
+    torch.export.save(torch.export.export(Weather().eval(), (torch.zeros(batch, 16),)), folder / "p.pt2")
+    return x
+
+
+def test_a_program_of_a_fixed_batch_is_judged_on_all_samples_in_that_batch(tmp_path):
+    x = exported_for(3, tmp_path, 64)  # 64 is no multiple of three
+    result = edgeattn.compile(tmp_path / "p.pt2", calib=tmp_path / "p.npz", task="regression", precision="int8", output=tmp_path / "b.edge")
+    assert result.manifest.inputs[0].shape == (3, 16)
+    assert edgeattn.verify(tmp_path / "b.edge").ok
+    expected = Weather().eval()(torch.from_numpy(x[:3])).detach().numpy()
+    np.testing.assert_allclose(edgeattn.load(tmp_path / "b.edge").run(x[:3])["output"], expected, atol=0.05 * np.abs(expected).max())
+    with pytest.raises(InputError, match="3"):
+        edgeattn.load(tmp_path / "b.edge").run(x[:2])
+
+
+def test_a_program_of_a_fixed_batch_says_how_many_samples_it_needs(tmp_path):
+    exported_for(40, tmp_path, 64)
+    with pytest.raises(InputError, match="exported for 40 samples a call, .*: give 80 samples or more"):
+        edgeattn.compile(tmp_path / "p.pt2", calib=tmp_path / "p.npz", precision="fp32", output=tmp_path / "b.edge")
+
+
 def test_a_network_that_misses_its_gate_is_not_written_unless_forced(tmp_path, ecg_weights, monkeypatch):
     from edgeattn import dense
     from edgeattn.runtime.manifest import Tolerance

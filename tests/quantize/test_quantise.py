@@ -13,7 +13,7 @@ from edgeattn.errors import InputError
 from edgeattn.export.graph import to_graph
 from edgeattn.export.host import host_session, serialise
 from edgeattn.export.passes.linear_as_matmul import LAYER
-from edgeattn.export.trace import run_module, trace
+from edgeattn.export.trace import in_batches, run_module, trace
 from edgeattn.models.reference import Reference, Samples
 from edgeattn.models.registry import find
 from edgeattn.quantize import Recipe, finetune, quantise
@@ -186,6 +186,18 @@ def test_a_network_of_a_fixed_batch_is_calibrated_and_searched_in_that_batch():
     quantised = quantise(program, Recipe(), samples)
     assert error(program, quantised, samples.take(slice(0, 4)).inputs) < 0.05
     assert {cost.layer for cost in sensitivity(program, quantised, samples)} == {"first", "second"}
+
+
+def test_batches_of_a_fixed_size_give_one_answer_for_every_sample():
+    x, sizes = normal(10, 3), []
+
+    def outputs(part):
+        sizes.append(len(part["x"]))
+        return [2 * part["x"]]
+
+    np.testing.assert_array_equal(in_batches(outputs, {"x": x}, 4, True)[0], 2 * x)
+    np.testing.assert_array_equal(in_batches(outputs, {"x": x}, 4, False)[0], 2 * x)
+    assert sizes == [4, 4, 4, 4, 4, 2]
 
 
 def test_a_network_whose_axes_equalisation_cannot_follow_is_refused_in_one_sentence():
