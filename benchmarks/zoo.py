@@ -26,6 +26,7 @@ from zoo_page import write_page
 import edgeattn
 from edgeattn.errors import EdgeattnError
 from edgeattn.models.listing import STATUS, hash_of, status
+from edgeattn.models.memory import keep_freed_memory
 from edgeattn.models.metrics import ACCURACY, MEAN_SQUARED_ERROR
 from edgeattn.models.reference import Reference
 from edgeattn.models.registry import systems
@@ -120,6 +121,7 @@ def _ratio(bundle: Path, other: Path) -> dict[str, Any]:
 
 def _trained(reference: Reference) -> dict[str, Any]:
     assert reference.train is not None
+    keep_freed_memory()
     start = time.perf_counter()
     value = reference.train(seed=1)[1]
     seconds = round(time.perf_counter() - start)

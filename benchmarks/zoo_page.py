@@ -56,7 +56,8 @@ def _reached(reference: Reference, targets: Mapping[str, Any], target: str) -> s
         return f"refused: {entry['why']}"
     agreement = "" if entry["agreement"] is None else f", {100 * entry['agreement']:.1f} % agree"
     failed = "" if entry["passed"] else ", FAILS its gate"
-    return f"{_number(entry['metric'])} in {entry['precision']}{agreement}{failed}"
+    metric = "" if entry["metric"] is None else f"{_number(entry['metric'])} in "
+    return f"{metric}{entry['precision']}{agreement}{failed}"
 
 
 def _claim(reference: Reference, entry: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError
+from .memory import keep_freed_memory
 from .reference import Reference
 from .registry import find, systems
 from .training import Progress, plain_state
@@ -63,6 +64,7 @@ def train_system(name: str, output: str | None, seed: int, epochs: int | None, p
     reference = find(name)
     if reference.train is None:
         raise InputError(f"{name} has no training of its own.")
+    keep_freed_memory()
     start = time.perf_counter()
     options = {} if epochs is None else {"epochs": epochs}
     module, value = reference.train(seed=seed, progress=progress, **options)
