@@ -21,7 +21,7 @@ from .quantize.costs import LayerCost
 from .quantize.gate import Verdict, judge
 from .quantize.half import place_floats
 from .quantize.insert import quantised_graph
-from .quantize.ladder import Attempt, Ladder, climb
+from .quantize.ladder import Ladder, climb
 from .quantize.recipe import FLOATS, Floats, Recipe
 from .runtime.bursts import in_turn
 from .runtime.machine import isa_flags
@@ -132,6 +132,14 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
         found.append(bench.candidate(name, quantised))
         return found[-1].verdict
 
+    def passes(name: str, candidate: Recipe) -> bool:
+        bench.progress(f"trying {name}")
+        return attempt(name, quantise(bench.program, candidate, bench.calibration)).passed
+
+    def coarser_passes(finer: Recipe) -> bool:
+        coarser = bench.target.coarser(finer, bench.device)
+        return coarser is not None and passes(f"{coarser.default}, {coarser.weight_bits}-bit weights", coarser)
+
     integers = recipe.precisions - set(FLOATS)
     if recipe.floats != "fp32" or not integers:
         found.append(_float(bench, recipe if not integers else _plain(recipe, recipe.floats)))
@@ -141,26 +149,16 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
     recipe = msgspec.structs.replace(recipe, floats="fp32") if failed else recipe
     if bench.target.integers_between and recipe.default == "int8" and not recipe.layers and integers_throughout(bench.graph.graph):
         throughout = msgspec.structs.replace(recipe, between="int8")
-        if attempt("int8 throughout", quantise(bench.program, throughout, bench.calibration)).passed and not auto:
+        if passes("int8 throughout", throughout) and not auto:
             return found, ()
-    coarser = auto and _coarser_passes(bench, recipe, attempt)
+    coarser = auto and coarser_passes(recipe)
     ladder = Ladder(True) if coarser else climb(bench.program, recipe, bench.calibration, attempt, bench.progress)
     dynamic = msgspec.structs.replace(recipe, default="int8-dynamic")
-    if auto and dynamic.default in bench.target.precisions and not _coarser_passes(bench, dynamic, attempt):
-        attempt(dynamic.default, quantise(bench.program, dynamic, bench.calibration))
+    if auto and dynamic.default in bench.target.precisions and not coarser_passes(dynamic):
+        passes(dynamic.default, dynamic)
     if recipe.floats == "fp32" and (auto or not ladder.passed):
         found.append(_float(bench, _plain(recipe, "fp32")))
     return found, ladder.costs
-
-
-def _coarser_passes(bench: Workbench, recipe: Recipe, attempt: Attempt) -> bool:
-    """Whether coarser weights pass, where they are the faster ones; finer ones need not be tried then."""
-    coarser = bench.target.coarser(recipe, bench.device)
-    if coarser is None:
-        return False
-    name = f"{coarser.default}, {coarser.weight_bits}-bit weights"
-    bench.progress(f"trying {name}")
-    return attempt(name, quantise(bench.program, coarser, bench.calibration)).passed
 
 
 def rank(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> tuple[list[Candidate], list[Candidate]]:

@@ -61,12 +61,12 @@ def in_batches(
 ) -> list[np.ndarray]:
     """What `outputs` gives for all samples, `size` at a time. fixed: never for fewer; the last sample fills up, and what comes of that is cut off."""
     count = len(next(iter(inputs.values())))
-    parts = []
-    for start in range(0, count, size):
-        index = np.arange(start, start + size if fixed else min(start + size, count)).clip(max=count - 1)
-        parts.append(outputs({name: array[index] for name, array in inputs.items()}))
+    missing = -count % size if fixed else 0
+    if missing:
+        inputs = {name: np.concatenate([array, array[-1:].repeat(missing, 0)]) for name, array in inputs.items()}
+    parts = [outputs({name: array[start : start + size] for name, array in inputs.items()}) for start in range(0, count, size)]
     joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-    return [array[:count] for array in joined] if count % size and fixed else joined
+    return [array[:count] for array in joined] if missing else joined
 
 
 def flatten_outputs(value: Any) -> list[torch.Tensor]:
