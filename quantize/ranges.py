@@ -12,7 +12,10 @@ SAMPLES, BATCH = 128, 8
 
 
 def value_ranges(model: ir.Model, calibration: Samples) -> dict[str, tuple[float, float]]:
-    """(least, largest) of every float value over the first calibration samples, by name; NaN where a value was NaN."""
+    """(least, largest) of every float value over the first calibration samples, by name; NaN where a value was NaN.
+
+    Where the graph takes a fixed number of samples a call, at least that many are given, and a rest is left out.
+    """
     probe = model.clone()
     graph = probe.graph
     watched = [value for value in [*graph.inputs, *(out for node in graph for out in node.outputs)] if value.dtype == ir.DataType.FLOAT]
@@ -26,7 +29,8 @@ def value_ranges(model: ir.Model, calibration: Samples) -> dict[str, tuple[float
     session = host_session(probe, optimise=False)  # every value is watched: there is nothing to optimise, only seven times the time to open it
     fixed = next((int(value.shape[0]) for value in graph.inputs if value.shape and isinstance(value.shape[0], int)), None)
     size = fixed or BATCH
-    count = min(len(calibration), SAMPLES)
-    runs = [session.run(None, dict(calibration.take(slice(at, at + size)).inputs)) for at in range(0, count - count % size, size)]
+    count = min(len(calibration), max(SAMPLES, size))
+    starts = range(0, count - count % size if fixed else count, size)
+    runs = [session.run(None, dict(calibration.take(slice(at, min(at + size, count))).inputs)) for at in starts]
     least, largest = np.min(runs, axis=0)[0::2], np.max(runs, axis=0)[1::2]
     return {str(value.name): (float(low), float(high)) for value, low, high in zip(watched, least, largest, strict=True)}

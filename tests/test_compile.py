@@ -249,6 +249,13 @@ def test_a_program_of_a_fixed_batch_says_how_many_samples_it_needs(tmp_path):
         edgeattn.compile(tmp_path / "p.pt2", calib=tmp_path / "p.npz", precision="fp32", output=tmp_path / "b.edge")
 
 
+def test_a_program_of_a_large_fixed_batch_compiles_in_fp16(tmp_path):
+    exported_for(150, tmp_path, 300)
+    options = {"calib": tmp_path / "p.npz", "task": "regression", "precision": "fp16", "target": "jetson"}
+    result = edgeattn.compile(tmp_path / "p.pt2", **options, output=tmp_path / "b.edge")
+    assert result.manifest.inputs[0].shape == (150, 16)
+
+
 def test_a_network_that_misses_its_gate_is_not_written_unless_forced(tmp_path, ecg_weights, monkeypatch):
     from edgeattn import dense
     from edgeattn.runtime.manifest import Tolerance
