@@ -1,7 +1,7 @@
 """`make zoo`: every system of the zoo to its targets on this machine, into models/status.json and docs/zoo.md: python benchmarks/zoo.py [NAME...]
 
-`--train` trains each from scratch instead (seed 1; one system on all cores, several two at a time) and keeps what it reached;
-`--page` only writes the page anew.
+Two at a time are compiled and gated, then latencies are measured one after another. `--train` trains each from scratch instead (seed 1; one system on
+all cores, several two at a time) and keeps what it reached; `--page` only writes the page anew.
 """
 
 from __future__ import annotations
@@ -40,18 +40,33 @@ def main(words: list[str]) -> None:
     """One line a system; what was measured is kept even where a later system fails."""
     options, names = {word for word in words if word.startswith("--")}, [word for word in words if not word.startswith("--")]
     known = systems()
-    found = {name: entry for name, entry in status().items() if name in known}
     chosen = [] if "--page" in options else names or list(known)
-    work, workers = (_trained, min(2, len(chosen) or 1)) if "--train" in options else (_measured, 1)  # latencies are measured one at a time
-    threads = (os.cpu_count() or 1) // workers if work is _trained else 1
-    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(max(threads, 1),)) as pool:
+    with tempfile.TemporaryDirectory() as folder:
+        if "--train" in options:
+            _for_all(chosen, _trained, (os.cpu_count() or 1) // min(2, len(chosen) or 1))
+        else:
+            _for_all(chosen, partial(_measured, folder=Path(folder)), 1)
+            for name in chosen:
+                _keep(name, _latencies(Path(folder) / name, status()[name]))
+    write_page(known, {name: entry for name, entry in status().items() if name in known})
+
+
+def _for_all(chosen: list[str], work: Callable[[Reference], dict[str, Any]], threads: int) -> None:
+    """Two systems at a time, each on so many threads; one line and one entry each."""
+    with ProcessPoolExecutor(2, initializer=torch.set_num_threads, initargs=(max(threads, 1),)) as pool:
         for name, (part, seconds) in zip(chosen, pool.map(partial(_timed, work), chosen), strict=True):
-            entry, weights = found.get(name, {}), hash_of(known[name])
-            kept = entry if entry.get("weights_sha256") == weights else {}
-            found[name] = {**kept, **part, "weights_sha256": weights}
-            STATUS.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
+            _keep(name, part)
             print(f"{name}: {_line(part)}; {seconds:.0f} s", flush=True)
-    write_page(known, found)
+
+
+def _keep(name: str, part: dict[str, Any]) -> None:
+    """Adds to a system's entry, which is begun anew where its weights changed."""
+    known = systems()
+    found = {other: entry for other, entry in status().items() if other in known}
+    entry, weights = found.get(name, {}), hash_of(known[name])
+    kept = entry if entry.get("weights_sha256") == weights else {}
+    found[name] = {**kept, **part, "weights_sha256": weights}
+    STATUS.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
 
 
 def _timed(work: Callable[[Reference], dict[str, Any]], name: str) -> tuple[dict[str, Any], float]:
@@ -59,15 +74,15 @@ def _timed(work: Callable[[Reference], dict[str, Any]], name: str) -> tuple[dict
     return work(systems()[name]), time.perf_counter() - start
 
 
-def _measured(reference: Reference) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        targets = {target: _compiled(reference, target, Path(folder)) for target in reference.targets}
+def _measured(reference: Reference, folder: Path) -> dict[str, Any]:
+    targets = {target: _compiled(reference, target, folder / reference.name) for target in reference.targets}
     figures = {} if reference.measure is None else {name: float(value) for name, value in reference.measure().items()}
     return {"targets": targets, "figures": figures, "machine": machine()}
 
 
 def _compiled(reference: Reference, target: str, folder: Path) -> dict[str, Any]:
-    """What the gate saw; on the CPU also latency against the float bundle and the twin's of the same precision."""
+    """What the gate saw; for the CPU also the float bundle and the twin's of the same precision, to be timed against."""
+    folder.mkdir(exist_ok=True)
     bundle = folder / f"{target}.edge"
     try:
         compiled = edgeattn.compile(reference.weights, DEVICES[target], model=reference.name, output=bundle)
@@ -84,24 +99,23 @@ def _compiled(reference: Reference, target: str, folder: Path) -> dict[str, Any]
         "bytes": (bundle / manifest.artifact).stat().st_size,
     }
     if target == "cpu":
-        plain = edgeattn.compile(reference.weights, "cpu", model=reference.name, precision="fp32", output=folder / "float.edge")
-        entry["against_float"] = _ratio(bundle, plain.bundle)
+        edgeattn.compile(reference.weights, "cpu", model=reference.name, precision="fp32", output=folder / "float.edge")
         if reference.twin_weights is not None:
             try:
-                entry["against_twin"] = _ratio(bundle, _twin(reference, folder))
+                _twin(reference, folder)
             except EdgeattnError as error:
                 entry["twin_refused"] = str(error)
     return entry
 
 
-def _twin(reference: Reference, folder: Path) -> Path:
+def _twin(reference: Reference, folder: Path) -> None:
     """The twin's bundle, made as ours was; its gate is not ours to hold."""
     assert reference.calibration is not None and reference.twin_weights is not None
     samples = reference.calibration()
     known = samples.labels is not None and reference.metric in (ACCURACY, MEAN_SQUARED_ERROR)  # what a network by its file name is judged by
     labels = {"labels": samples.truth} if known else {}
     np.savez(folder / "twin.npz", **samples.inputs, **labels)
-    return edgeattn.compile(
+    edgeattn.compile(
         reference.twin_weights,
         "cpu",
         model=f"edgeattn.models.{reference.name}:twin",
@@ -109,7 +123,16 @@ def _twin(reference: Reference, folder: Path) -> Path:
         task=reference.task,
         output=folder / "twin.edge",
         force=True,
-    ).bundle
+    )
+
+
+def _latencies(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
+    """The targets of an entry, that of the CPU with its latency against the bundles beside it."""
+    targets = entry["targets"]
+    for other in ("float", "twin"):
+        if (folder / "cpu.edge").exists() and (folder / f"{other}.edge").exists():
+            targets["cpu"][f"against_{other}"] = _ratio(folder / "cpu.edge", folder / f"{other}.edge")
+    return {"targets": targets}
 
 
 def _ratio(bundle: Path, other: Path) -> dict[str, Any]:
