@@ -25,14 +25,17 @@ class Emitter:
         self.nodes.append(node)
         return output
 
-    def split(self, value: ir.Value, sizes: list[int]) -> list[ir.Value]:
-        """`value` in parts of these sizes along its last axis."""
+    def split(self, value: ir.Value, sizes: list[int], axis: int = -1) -> list[ir.Value]:
+        """`value` in parts of these sizes along an axis."""
         name = f"{self.replaced.name}/Split_{len(self.nodes)}"
         at = constant(self.graph, f"split.{'x'.join(map(str, sizes))}", np.array(sizes, np.int64))
-        node = ir.node("Split", [value, at], {"axis": -1}, num_outputs=len(sizes), name=name)
+        node = ir.node("Split", [value, at], {"axis": axis}, num_outputs=len(sizes), name=name)
         for index, (output, size) in enumerate(zip(node.outputs, sizes, strict=True)):
             output.name, output.dtype = f"{name}.{index}", value.dtype
-            output.shape = None if value.shape is None else ir.Shape([*value.shape[:-1], size])
+            if value.shape is not None:
+                sizes_of_part = list(value.shape)
+                sizes_of_part[axis] = size
+                output.shape = ir.Shape(sizes_of_part)
         self.nodes.append(node)
         return list(node.outputs)
 

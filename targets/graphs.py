@@ -35,6 +35,12 @@ def layer_precisions(model: ir.Model) -> dict[str, str]:
     return {path: node.metadata_props.get(PRECISION, "fp32") for node in model.graph for path in _layers(node)}
 
 
+def absorb(kept: ir.Node, node: ir.Node) -> None:
+    """Notes that `kept` computes the layers of `node` too."""
+    if LAYER in node.metadata_props:
+        kept.metadata_props[MERGED] = " ".join([*kept.metadata_props.get(MERGED, "").split(), *_layers(node)])
+
+
 def with_merged(model: ir.Model, found: Iterable[str]) -> set[str]:
     """The layers found in an engine's graph, and those that were merged into them."""
     seen = set(found)

@@ -6,8 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from ..export.passes.linear_as_matmul import LAYER
-from .graphs import MERGED
+from .graphs import absorb
 
 PLAIN = {ir.AttributeType.FLOAT, ir.AttributeType.INT, ir.AttributeType.STRING}
 SEQUENCES = {ir.AttributeType.FLOATS, ir.AttributeType.INTS, ir.AttributeType.STRINGS}
@@ -35,9 +34,7 @@ class MergeEqual(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified)
 
     def _merge(self, graph: ir.Graph, kept: ir.Node, node: ir.Node) -> None:
-        if LAYER in node.metadata_props:
-            names = [kept.metadata_props.get(MERGED, ""), node.metadata_props[LAYER], node.metadata_props.get(MERGED, "")]
-            kept.metadata_props[MERGED] = " ".join(filter(None, names))
+        absorb(kept, node)
         for old, new in zip(node.outputs, kept.outputs, strict=True):
             ir.convenience.replace_all_uses_with(old, new)
         graph.remove(node, safe=True)

@@ -17,6 +17,7 @@ from .passes.integer_linear import MICROSOFT, IntegerLinear
 from .passes.integer_order import IntegerOrder
 from .passes.moving_average import MovingAverage
 from .passes.multi_head_attention import MultiHeadAttention
+from .passes.one_product import OneProduct
 from .passes.one_reshape import OneReshape
 from .passes.select_before_transpose import SelectBeforeTranspose
 from .passes.select_of_one import SelectOfOne
@@ -47,6 +48,7 @@ def lower(graph: ir.Model, device: Device) -> ir.Model:
         BroadcastAsMatMul(),
         *tidy(),
         MergeEqual(),
+        OneProduct(),
         LowerOpset(OLDEST),
     )(model)
     if any(node.domain == MICROSOFT for node in model.graph):
