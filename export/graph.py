@@ -20,8 +20,8 @@ from .passes.linear_as_matmul import LinearAsMatMul
 from .passes.name_after_modules import NameAfterModules, RememberTrace
 from .passes.no_ops import DropNoOps
 from .trace import Program
+from .written import OPSET, translations
 
-OPSET = 23  # the first with Attention, RotaryEmbedding and RMSNormalization
 # `DropNoOps` is exact; merging slices compares each slice with every node of the graph, which is quadratic.
 LEFT_OUT = [*_no_op.rules, _basic_rules.slice_split_rule]
 RULES = [rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule not in LEFT_OUT]
@@ -80,6 +80,7 @@ def _export(program: Program) -> ir.Model:
         logging.disable(logging.WARNING)
         try:
             options |= {"dynamo": True, "opset_version": OPSET, "optimize": False, "verbose": False}
+            options["custom_translation_table"] = translations(program.exported)
             exported = torch.onnx.export(program.exported, (), kwargs=kwargs, **options)
         except torch.onnx.errors.OnnxExporterError as error:
             cause = error.__cause__ or error

@@ -25,7 +25,7 @@ def linear_recurrence(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """All h_t, (batch, steps, ...); a and b have as many axes and steps as each other, and broadcast over the other axes."""
     if a.dim() != b.dim() or a.dim() < 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"a {tuple(a.shape)} and b {tuple(b.shape)} must both be (batch, steps, ...) with equal steps")
-    return operator(a, b)
+    return operator(a, b) if isinstance(a, torch.Tensor) else in_chunks(a, b)  # what writes a graph is no tensor (export/written.py)
 
 
 def in_chunks(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -78,6 +78,6 @@ def _like_both(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 operator = torch.library.custom_op("edgeattn::linear_recurrence", in_chunks, mutates_args=())  # one node of a trace
 operator.register_fake(_like_both)
-register_decomposition(operator._opoverload)(in_chunks)  # what torch.onnx takes in its place
+register_decomposition(operator._opoverload)(in_chunks)  # what torch.onnx takes in its place where export/written.py does not write it
 register_decomposition(operator._opoverload, type="meta")(_like_both)  # or a trace with open axes finds the shape by tracing the form above
 operator.register_autograd(_gradients, setup_context=_keep)

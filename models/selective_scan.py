@@ -65,5 +65,5 @@ def _like_x(x: torch.Tensor, delta: torch.Tensor, a: torch.Tensor, b: torch.Tens
 
 operator = torch.library.custom_op("edgeattn::selective_scan", in_blocks, mutates_args=())
 operator.register_fake(_like_x)
-register_decomposition(operator._opoverload)(in_blocks)  # what torch.onnx takes in its place
+register_decomposition(operator._opoverload)(in_blocks)  # what torch.onnx takes in its place where export/written.py does not write it
 register_decomposition(operator._opoverload, type="meta")(_like_x)  # or a trace with open axes finds the shape by tracing the form above

@@ -9,6 +9,7 @@ from torch import nn
 
 from edgeattn.export.compare import check_graph
 from edgeattn.export.graph import to_graph
+from edgeattn.export.host import host_session
 from edgeattn.export.trace import trace
 from edgeattn.models.recurrence import linear_recurrence, operator
 from edgeattn.models.reference import Reference
@@ -49,6 +50,20 @@ def program_of(steps):
     example = {"x": np.random.default_rng(0).standard_normal((2, steps, 3)).astype(np.float32)}
     specs = (TensorSpec(name="x", shape=("batch", steps, 3), dtype="float32"),)
     return trace(Reference("scan", lambda: module, specs, ("y",), "a test"), example)
+
+
+class Decay(nn.Module):
+    def forward(self, x):
+        return linear_recurrence(torch.sigmoid(x), x)
+
+
+@pytest.mark.parametrize("open_axes", [[0], [0, 2]], ids=["batch", "batch and channels"])
+def test_channels_may_be_open_too(open_axes):
+    example = {"x": np.random.default_rng(0).standard_normal((2, 40, 3)).astype(np.float32)}
+    specs = (TensorSpec(name="x", shape=("batch", 40, 3), dtype="float32"),)
+    program = trace(Reference("decay", Decay, specs, ("y",), "a test"), example, {"x": open_axes})
+    wider = {"x": np.random.default_rng(1).standard_normal((3, 40, 5 if 2 in open_axes else 3)).astype(np.float32)}
+    np.testing.assert_allclose(host_session(to_graph(program)).run(None, wider)[0], Decay()(torch.from_numpy(wider["x"])), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 64, 65, 97, 1000, 4096])
