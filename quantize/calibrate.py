@@ -153,7 +153,7 @@ def read_layer(layer: Any, precision: Precision) -> QuantisedLayer:
     """Integers and scales of a Brevitas layer."""
     with quiet(), torch.no_grad():
         weight = layer.quant_weight()
-        integers = weight.int().numpy().astype(np.int8)
+        integers = torch.round(weight.value / weight.scale + weight.zero_point).to(torch.int8).numpy()  # as weight.int(), which checks them at length
         scale = np.broadcast_to(weight.scale.numpy().reshape(-1), integers.shape[:1]).astype(np.float32)
         activation = None
         if precision == "int8":
