@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from functools import partial
@@ -48,7 +48,7 @@ def main(words: list[str]) -> None:
             _for_all(chosen, partial(_measured, folder=Path(folder)), 1)
             for name in chosen:
                 _keep(name, _latencies(Path(folder) / name, status()[name]))
-    write_page(known, {name: entry for name, entry in status().items() if name in known})
+    write_page(known, _entries(known))
 
 
 def _for_all(chosen: list[str], work: Callable[[Reference], dict[str, Any]], threads: int) -> None:
@@ -59,10 +59,15 @@ def _for_all(chosen: list[str], work: Callable[[Reference], dict[str, Any]], thr
             print(f"{name}: {_line(part)}; {seconds:.0f} s", flush=True)
 
 
+def _entries(known: Mapping[str, Reference]) -> dict[str, Any]:
+    """What was measured of the systems that there are."""
+    return {name: entry for name, entry in status().items() if name in known}
+
+
 def _keep(name: str, part: dict[str, Any]) -> None:
     """Adds to a system's entry, which is begun anew where its weights changed."""
     known = systems()
-    found = {other: entry for other, entry in status().items() if other in known}
+    found = _entries(known)
     entry, weights = found.get(name, {}), hash_of(known[name])
     kept = entry if entry.get("weights_sha256") == weights else {}
     found[name] = {**kept, **part, "weights_sha256": weights}

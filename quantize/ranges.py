@@ -30,7 +30,7 @@ def value_ranges(model: ir.Model, calibration: Samples) -> dict[str, tuple[float
     fixed = next((int(value.shape[0]) for value in graph.inputs if value.shape and isinstance(value.shape[0], int)), None)
     size = fixed or BATCH
     count = min(len(calibration), max(SAMPLES, size))
-    starts = range(0, count - count % size if fixed else count, size)
-    runs = [session.run(None, dict(calibration.take(slice(at, min(at + size, count))).inputs)) for at in starts]
+    starts = range(0, count - count % (fixed or 1), size)
+    runs = [session.run(None, dict(calibration.take(slice(at, at + size)).inputs)) for at in starts]
     least, largest = np.min(runs, axis=0)[0::2], np.max(runs, axis=0)[1::2]
     return {str(value.name): (float(low), float(high)) for value, low, high in zip(watched, least, largest, strict=True)}

@@ -33,9 +33,9 @@ class Emitter:
         for index, (output, size) in enumerate(zip(node.outputs, sizes, strict=True)):
             output.name, output.dtype = f"{name}.{index}", value.dtype
             if value.shape is not None:
-                sizes_of_part = list(value.shape)
-                sizes_of_part[axis] = size
-                output.shape = ir.Shape(sizes_of_part)
+                shape = [*value.shape]
+                shape[axis] = size
+                output.shape = ir.Shape(shape)
         self.nodes.append(node)
         return list(node.outputs)
 
