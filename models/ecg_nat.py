@@ -208,7 +208,7 @@ class Reconstruction(nn.Module):
         return self.decode(self.network.features(blanked)).reshape(batch, length, leads)
 
 
-def train(seed: int = 0, epochs: int = 14, progress: Progress | None = None, network: EcgNat | None = None) -> tuple[nn.Module, float]:
+def train(seed: int = 0, epochs: int = 12, progress: Progress | None = None, network: EcgNat | None = None) -> tuple[nn.Module, float]:
     """Pre-trains by reconstruction, then trains the beat task; returns the network and its accuracy on the evaluation windows."""
     torch.manual_seed(seed)
     module = network if network is not None else EcgNat()

@@ -150,7 +150,7 @@ def evaluation() -> Samples:
 GAP = Metric("gap to local search", "percent", gap, higher_is_better=False, tolerance=0.5)
 
 
-def train(seed: int = 0, epochs: int = 10, progress: Progress | None = None, network: RouteEncoder | None = None) -> tuple[nn.Module, float]:
+def train(seed: int = 0, epochs: int = 8, progress: Progress | None = None, network: RouteEncoder | None = None) -> tuple[nn.Module, float]:
     """Trains encoder and decoder together; returns the encoder and its gap on the evaluation maps with that decoder.
 
     A given network is trained for the shipped decoder, which stays as it is.

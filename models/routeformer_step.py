@@ -57,7 +57,7 @@ def evaluation() -> Samples:
     return decisions(500, 11_000, find("routeformer").module())
 
 
-def train(seed: int = 0, epochs: int = 10, progress: Progress | None = None, network: RouteStep | None = None) -> tuple[nn.Module, float]:
+def train(seed: int = 0, epochs: int = 8, progress: Progress | None = None, network: RouteStep | None = None) -> tuple[nn.Module, float]:
     """Trains encoder and decoder together; returns the decoder and its agreement with local search, in points.
 
     A given network is trained for the shipped encoder, which stays as it is.
