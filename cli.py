@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -101,6 +102,7 @@ def compile_(json_: bool, inputs: tuple[str, ...], dynamic: tuple[str, ...], pro
     from .export.data import parse_dynamic, parse_inputs, parse_profiles
     from .quantize.recipe import Recipe
 
+    gc.set_threshold(10_000, 10, 10)  # graphs are many small objects: looking through them at every 700 new ones took 3.6 of ViT-tiny's 58 seconds
     example = parse_inputs(inputs) or None
     named: dict[str, Any] = {"example": example, "dynamic": parse_dynamic(dynamic), "profiles": parse_profiles(profile)}
     read_recipe = Recipe.read(recipe) if recipe else None

@@ -36,7 +36,7 @@ class Bursts:
             yield [found[index] for index in range(len(self._calls))]
 
 
-def in_turn(calls: Sequence[Call], rounds: int = 30, seconds: float = 6.0, fewest: int = FEWEST_ROUNDS) -> list[np.ndarray]:
+def in_turn(calls: Sequence[Call], rounds: int = 30, seconds: float = 4.0, fewest: int = FEWEST_ROUNDS) -> list[np.ndarray]:
     """For each of `calls` the median milliseconds of its burst, one figure a round; fewer rounds, though at least `fewest`, to keep to `seconds`."""
     bursts = Bursts(calls)
     count = int(np.clip(1000 * seconds / max(bursts.round_ms, 1e-6), fewest, max(rounds, fewest)))
