@@ -138,6 +138,7 @@ def verify(bundle: str, threads: int, host: str | None, clean: bool, json_: bool
 @click.option("--threads", type=int, help="[default: what was tuned, else 1]")
 @click.option("--runs", type=int, default=1000, show_default=True)
 @click.option("--seconds", type=float, help="Run for this long instead.")
+@click.option("--every", type=float, metavar="MS", help="Start a call every so often, as a control loop does [default: one after the other].")
 @click.option("--save", is_flag=True, help="Keep the result in the bundle's evidence; with --host it always is.")
 @on_host
 @as_json
@@ -156,11 +157,11 @@ def bench(bundle: str, save: bool, host: str | None, clean: bool, json_: bool, *
     _print(result.to_json(), json_, show_bench)
 
 
-def _bench_on(bundle: str, host: str, clean: bool, against: str | None, threads: int | None, runs: int, seconds: float | None) -> dict[str, Any]:
+def _bench_on(bundle: str, host: str, clean: bool, runs: int, seconds: float | None, **local: Any) -> dict[str, Any]:
     from .remote.run import bench_on
 
-    if against is not None or threads is not None:
-        raise InputError("--against and --threads are for this machine: leave them out with --host.")
+    if any(value is not None for value in local.values()):
+        raise InputError("--against, --threads and --every are for this machine: leave them out with --host, or run `edgeattn bench` on the board.")
     with _progress() as say:
         return bench_on(bundle, host, runs, seconds, clean, say)
 

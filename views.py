@@ -74,9 +74,9 @@ def show_verification(value: dict[str, Any], console: Console) -> None:
 
 def show_bench(value: dict[str, Any], console: Console) -> None:
     """Latencies, the machine, and what makes them less trustworthy."""
-    table = Table(
-        "p50", "p90", "p99", "p99.9", "mean", "per second", "cold start", "resident", title=f"ms, {value['runs']} runs, {value['threads']} thread(s)"
-    )
+    spacing = "" if value.get("every_ms") is None else f" every {number(value['every_ms'])} ms"
+    title = f"ms, {value['runs']} runs{spacing}, {value['threads']} thread(s)"
+    table = Table("p50", "p90", "p99", "p99.9", "mean", "per second", "cold start", "resident", title=title)
     latency = value["latency_ms"]
     table.add_row(
         *[number(latency[key]) for key in ("p50", "p90", "p99", "p999", "mean")],
@@ -96,6 +96,8 @@ def show_bench(value: dict[str, Any], console: Console) -> None:
         compared = value["comparison"]
         low, high = compared["interval"]
         console.print(f"{compared['ratio']:.3f} of {compared['against']} (95 % interval {low:.3f} to {high:.3f}): {compared['verdict']}")
+    if spacing:
+        console.print(f"one after the other, just before: median {number(value['back_to_back_ms'])}")
     for note in value["notes"]:
         console.print(f"[yellow]note[/]: {escape(note)}", soft_wrap=True)
 

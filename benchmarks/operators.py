@@ -23,7 +23,7 @@ import edgeattn
 from edgeattn.runtime.engines import onnx_session
 from edgeattn.runtime.machine import machine
 
-NETWORKS = ("decoder_step", "mamba_256", "ister")
+NETWORKS = ("series_96", "bert_128", "vit_tiny", "windows", "mamba_256", "decoder_step", "ecg_nat", "ister")
 CALLS, SHOWN = 30, 6
 
 

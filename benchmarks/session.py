@@ -1,8 +1,9 @@
 """What a bundle's session costs over the raw engine, call by call and from a cold start: python benchmarks/session.py [--write]
 
 The ECG bundle on each installed engine, one thread, one sample; the raw engine reads the same file with the same options. Calls are taken in turn in
-one process; starts are new processes in turn, from the start of Python to the first answer, their bytecode compiled as pip does when it installs.
-"First" is a start where the machine has kept nothing of an earlier one (runtime/cache.py). --write puts the table into docs/performance.md.
+one process, one after the other and then spaced as in a control loop; starts are new processes in turn, from the start of Python to the first answer,
+their bytecode compiled as pip does when it installs. "First" is a start where the machine has kept nothing of an earlier one (runtime/cache.py).
+--write puts the table into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,13 @@ from report import bootstrap, replace_section
 
 import edgeattn
 from edgeattn.models.registry import find
-from edgeattn.runtime.bursts import in_turn
+from edgeattn.runtime.bursts import in_turn, spaced
 from edgeattn.runtime.cache import VARIABLE
 from edgeattn.runtime.engines import SLOWER_FUSED
 from edgeattn.runtime.machine import machine
 
 ROUNDS, SECONDS, STARTS = 200, 20.0, 25
+GAPS = {5.0: 400, 20.0: 200, 100.0: 60}  # milliseconds from call to call: rounds
 INPUT = "x = numpy.zeros((1, 256, 1), numpy.float32);"
 SESSION = f"import sys, numpy, edgeattn; {INPUT} edgeattn.load(sys.argv[1]).run(x=x)"
 RAW = {
@@ -59,13 +62,16 @@ def main(arguments: list[str]) -> None:
 
 
 def calls(bundle: Path, engine: str) -> dict[str, Any]:
-    """Medians in microseconds, and their difference with its 95 % interval."""
+    """Medians in microseconds, and their difference with its 95 % interval; by the milliseconds from call to call the medians of spaced ones."""
     session = edgeattn.load(bundle)
     raw = raw_call(bundle, engine)
     x = find("ecg_nat").evaluation().inputs["x"][:1]
-    ours, theirs = (1000 * times for times in in_turn([partial(session.run, x=x), partial(raw, {"x": x})], ROUNDS, SECONDS))
+    both = [partial(session.run, x=x), partial(raw, {"x": x})]
+    ours, theirs = (1000 * times for times in in_turn(both, ROUNDS, SECONDS))
     added, interval = bootstrap(ours, theirs, np.subtract)
-    return {"session_us": float(np.median(ours)), "raw_us": float(np.median(theirs)), "added_us": added, "interval": interval}
+    apart = {every: np.median(list(islice(spaced(both, every), rounds)), axis=0).ravel() for every, rounds in GAPS.items()}
+    spaced_us = {f"{every:g}": [1000 * float(value) for value in medians] for every, medians in apart.items()}
+    return {"session_us": float(np.median(ours)), "raw_us": float(np.median(theirs)), "added_us": added, "interval": interval, "spaced_us": spaced_us}
 
 
 def raw_call(bundle: Path, engine: str) -> Any:
@@ -113,6 +119,12 @@ def markdown(results: dict[str, Any]) -> str:
         low, high = begin["later_interval"]
         cells += [f"{begin['raw_ms']:.0f}", f"{begin['later_ms']:.0f}", f"{begin['later_ratio']:.2f} ({low:.2f} to {high:.2f})"]
         text += f"| {' | '.join([*cells, format(begin['first_ratio'], '.2f')])} |\n"
+    text += "\nCalls that start so many milliseconds apart, microseconds of the session's and the raw one:\n\n"
+    text += f"| engine | at once | {' | '.join(f'{every:g} ms' for every in GAPS)} |\n{'| --- ' * (len(GAPS) + 2)}|\n"
+    for engine, found in results["engines"].items():
+        call = found["calls"]
+        pairs = [[call["session_us"], call["raw_us"]], *call["spaced_us"].values()]
+        text += f"| {engine} | {' | '.join(f'{ours:.0f}, {theirs:.0f}' for ours, theirs in pairs)} |\n"
     return text
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EdgeattnError, InputError
-from .bursts import Bursts, Call, time_calls
+from .bursts import Bursts, Call, spaced, time_calls
 from .golden import queries_of
 from .machine import machine
 from .session import Session, load
@@ -28,6 +28,7 @@ WINDOW = 20  # runs per warm-up window
 STABLE = 0.02  # warm-up ends when the medians of two successive windows differ by less
 LONGEST_WARM_UP = 50  # windows
 LONGEST_WARM_UP_S = 10.0
+BACK_TO_BACK = 200  # runs that a spaced measurement is held against
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Latencies in milliseconds; a percentile without enough runs behind it is None."""
+    """Latencies in milliseconds; a percentile without enough runs behind it is None.
+
+    every_ms, back_to_back_ms: where calls were spaced, from one's start to the next's, and the median without gaps just before.
+    """
 
     latency_ms: dict[str, float | None]
     throughput_per_s: float
@@ -54,6 +58,8 @@ class Benchmark:
     engine: str
     variant: str
     machine: dict[str, Any]
+    every_ms: float | None = None
+    back_to_back_ms: float | None = None
     notes: tuple[str, ...] = ()
     comparison: Comparison | None = None
     samples_ms: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
@@ -72,23 +78,26 @@ def bench(
     threads: int | None = None,
     runs: int = 1000,
     seconds: float | None = None,
+    every: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Benchmark:
     """Times one sample at a time, the bundle's own golden inputs in turn, in the form and with the threads that `load` takes.
 
     threads: None: what was tuned, else 1. runs: so many; seconds: instead, for so long. against: another bundle, in bursts in turn with this one.
-    Raises InputError for runs or seconds that measure nothing, BundleError for a damaged bundle.
+    every: milliseconds from the start of one call to the next, as in a control loop that sleeps in between; else the next follows at once.
+    Raises InputError for runs, seconds or a spacing that measure nothing, BundleError for a damaged bundle.
     """
-    if runs < 1 or (seconds is not None and seconds <= 0):
-        raise InputError("bench needs at least one run (--runs) or a positive time (--seconds).")
+    if runs < 1 or (seconds is not None and seconds <= 0) or (every is not None and not 0 < every < np.inf):
+        raise InputError("bench needs at least one run (--runs) or a positive time (--seconds), and calls a positive time apart (--every).")
     sessions = [load(path, threads)] + ([load(against, threads)] if against is not None else [])
     calls = [_call(session) for session in sessions]
     warm = max(_warm_up(call) for call in calls)
-    rounds = _rounds(calls, runs, seconds, progress)
+    alone = None if every is None else float(np.median(np.concatenate([found[0] for found in _rounds(Bursts(calls[:1]).rounds(), BACK_TO_BACK)])))
+    rounds = _rounds(Bursts(calls).rounds() if every is None else spaced(calls, every), runs, seconds, progress)
     first = np.concatenate([found[0] for found in rounds])[: runs if seconds is None else None]
     return Benchmark(
         latency_ms={**{name: _percentile(first, name) for name in RUNS_FOR}, "mean": float(first.mean())},
-        throughput_per_s=1000.0 / float(first.mean()),
+        throughput_per_s=1000.0 / max(float(first.mean()), every or 0.0),
         runs=len(first),
         warmup_runs=warm,
         threads=sessions[0].threads,
@@ -97,7 +106,9 @@ def bench(
         engine=sessions[0].engine.version,
         variant=sessions[0].manifest.variant,
         machine=machine(),
-        notes=tuple(_notes(first)),
+        every_ms=every,
+        back_to_back_ms=alone,
+        notes=tuple(_notes(first, every)),
         comparison=None if against is None else _compare(str(against), *_medians(rounds)),
         samples_ms=first,
     )
@@ -135,10 +146,12 @@ def _warm_up(call: Call) -> int:
     return LONGEST_WARM_UP * WINDOW
 
 
-def _rounds(calls: list[Call], runs: int, seconds: float | None, progress: Callable[[int, int], None] | None) -> list[list[np.ndarray]]:
-    """Rounds of bursts until the first call was timed often, or long, enough."""
+def _rounds(
+    source: Iterable[list[np.ndarray]], runs: int, seconds: float | None = None, progress: Callable[[int, int], None] | None = None
+) -> list[list[np.ndarray]]:
+    """Rounds from `source` until the first call was timed often, or long, enough."""
     start, done, found = time.perf_counter(), 0, []
-    for times in Bursts(calls).rounds():
+    for times in source:
         found.append(times)
         done += len(times[0])
         if progress is not None:
@@ -171,13 +184,16 @@ def _compare(other: str, mine: np.ndarray, theirs: np.ndarray) -> Comparison:
     return Comparison(other, float(np.median(mine) / np.median(theirs)), (low, high), verdict)
 
 
-def _notes(times: np.ndarray) -> list[str]:
+def _notes(times: np.ndarray, every: float | None) -> list[str]:
     """What makes these figures less trustworthy, found on the machine and in the figures themselves."""
     state, notes = machine(), []
     if state["governor"] not in (None, "performance"):
         notes.append(f"the CPU governor is {state['governor']}: clocks may change while measuring")
     if state["load_average_1min"] > max(1, (state["cores"] or 1) / 2):
         notes.append(f"the machine was busy (load {state['load_average_1min']:.1f}): repeat on an idle one")
+    late = int((times > every).sum()) if every is not None else 0
+    if late:
+        notes.append(f"{late} of {len(times)} calls took longer than the {every:g} ms from one to the next")
     halves = np.median(times[: len(times) // 2 or 1]), np.median(times[len(times) // 2 :])
     if abs(halves[1] - halves[0]) > 0.1 * halves[0]:
         notes.append(f"the median moved from {halves[0]:.3g} to {halves[1]:.3g} ms while measuring: throttling or other load")

@@ -36,6 +36,18 @@ class Bursts:
             yield [found[index] for index in range(len(self._calls))]
 
 
+def spaced(calls: Sequence[Call], every: float) -> Iterator[list[np.ndarray]]:
+    """Rounds without end of one call each, in random order, `every` milliseconds from start to start; the process sleeps in between."""
+    random, due = np.random.default_rng(0), time.perf_counter()
+    while True:
+        found: dict[int, np.ndarray] = {}
+        for index in random.permutation(len(calls)):
+            time.sleep(max(0.0, due - time.perf_counter()))
+            due = max(due, time.perf_counter()) + every / 1000
+            found[index] = time_calls(calls[index], 1)
+        yield [found[index] for index in range(len(calls))]
+
+
 def in_turn(calls: Sequence[Call], rounds: int = 30, seconds: float = 4.0, fewest: int = FEWEST_ROUNDS) -> list[np.ndarray]:
     """For each of `calls` the median milliseconds of its burst, one figure a round; fewer rounds, though at least `fewest`, to keep to `seconds`."""
     bursts = Bursts(calls)

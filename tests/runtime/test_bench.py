@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -47,7 +49,21 @@ def test_a_real_difference_has_an_interval_below_one():
     assert _compare("other", slow, fast).verdict == "slower"
 
 
-@pytest.mark.parametrize("options", [{"runs": 0}, {"seconds": -1.0}])
+def test_spaced_calls_start_at_their_period_and_are_held_against_calls_in_a_row(ecg_bundle):
+    begun = time.perf_counter()
+    result = edgeattn.bench(ecg_bundle, against=ecg_bundle, runs=20, every=15.0)
+    assert time.perf_counter() - begun >= 39 * 0.015
+    assert (result.runs, result.every_ms) == (20, 15.0)
+    assert result.back_to_back_ms > 0
+    assert result.throughput_per_s <= 1000 / 15.0
+    assert result.comparison is not None
+
+
+def test_calls_longer_than_their_period_are_counted(ecg_bundle):
+    assert any("20 of 20 calls took longer" in note for note in edgeattn.bench(ecg_bundle, runs=20, every=0.001).notes)
+
+
+@pytest.mark.parametrize("options", [{"runs": 0}, {"seconds": -1.0}, {"every": 0.0}, {"every": float("nan")}])
 def test_nothing_to_measure_is_wrong_use(ecg_bundle, options):
     with pytest.raises(InputError):
         edgeattn.bench(ecg_bundle, **options)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -32,6 +35,17 @@ def test_the_golden_inputs_give_the_golden_outputs(session, golden):
 def test_one_sample_gives_what_it_gives_in_a_batch(session, golden):
     alone = session.run(golden.inputs["x"][:1])["scores"]
     np.testing.assert_allclose(alone[0], golden.artifact["scores"][0], atol=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the operating system has no affinity of processes")
+def test_computing_threads_keep_to_the_cores_of_the_process(ecg_bundle):
+    code = (
+        "import glob, os, sys; core = max(os.sched_getaffinity(0)); os.sched_setaffinity(0, {core});"
+        "import edgeattn; from edgeattn.runtime.golden import queries_of; session = edgeattn.load(sys.argv[1], threads=2);"
+        "session.run(**queries_of(session.bundle)[0]);"
+        "allowed = {os.sched_getaffinity(int(task.rsplit('/')[-1])) == {core} for task in glob.glob('/proc/self/task/*')}; print(allowed)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(ecg_bundle)], capture_output=True, text=True, check=True).stdout.strip() == "{True}"
 
 
 def test_threads_may_share_a_session(session, golden):
