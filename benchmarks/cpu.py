@@ -20,7 +20,8 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from networks import SHAPES
-from peers import Arrays, Peers, Run, open_openvino
+from peaks import peaks
+from peers import Arrays, Peers, Run
 from report import bootstrap, write
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -73,6 +74,9 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         threads[str(count)] = compare({"edgeattn": lambda x, session=session: session.run(**x), **peers.runs(count)}, query)
     return {
         "choice": f"{best.precision}, {best.recipe.floats} around, on {best.target.engine}",
+        "engine": best.target.engine,
+        "precision": best.precision,
+        "floats": best.recipe.floats,
         "relative_error": best.verdict.parity.relative_error,
         "compile_s": seconds,
         "gflop": flops(module, query) / 1e9,
@@ -112,30 +116,6 @@ def flops(module: torch.nn.Module, query: Arrays) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(**{key: torch.from_numpy(array) for key, array in query.items()})
     return float(counter.get_total_flops())
-
-
-def peaks(size: int = 1024) -> dict[str, float]:
-    """GFLOP/s (GOP/s) of OpenVINO on one thread in a product of two 1024 x 1024 matrices: float32, bfloat16 and int8 by Q/DQ."""
-    import openvino
-    from onnx import TensorProto, helper, numpy_helper
-
-    weight, x = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32), np.ones((size, size), np.float32)
-    constants = {"w": weight, "s": np.float32(0.03), "z": np.int8(0), "q": np.clip(weight / 0.03, -127, 127).round().astype(np.int8)}
-    pairs = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
-        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
-        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["wd"]),
-    ]
-    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [size, size])] for name in "xy"]
-    found = {}
-    for label, nodes, left, right, hint in (("float32", [], "x", "w", "f32"), ("bfloat16", [], "x", "w", "bf16"), ("int8", pairs, "xd", "wd", "f32")):
-        nodes = [*nodes, helper.make_node("MatMul", [left, right], ["y"])]
-        used = {name for node in nodes for name in node.input}
-        tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items() if name in used]
-        model = helper.make_model(helper.make_graph(nodes, "peak", *ends, tensors), opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-        run = open_openvino(openvino.Core().read_model(model.SerializeToString()), 1, {"INFERENCE_PRECISION_HINT": hint})
-        found[label] = 2 * size**3 / 1e6 / float(np.median(in_turn([partial(run, {"x": x})])[0]))
-    return found
 
 
 if __name__ == "__main__":

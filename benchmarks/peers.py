@@ -61,12 +61,12 @@ def float_graph(module: torch.nn.Module, data: Arrays) -> onnx.ModelProto:
     return model
 
 
-def open_onnx(path: str, threads: int, without: Sequence[str] = ()) -> Run:
+def open_onnx(model: str | bytes, threads: int, without: Sequence[str] = ()) -> Run:
     """without: names of optimisers that ONNX Runtime leaves out."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=without)
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=without)
     return lambda x: session.run(None, x)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peaks import peak_of
 
 ENGINES = ("torch", "torch.compile", "ONNX Runtime float", "ONNX Runtime optimiser", "ONNX Runtime static int8", "ONNX Runtime dynamic int8",
            "OpenVINO float32", "OpenVINO default", "OpenVINO NNCF int8", "edgeattn")  # fmt: skip
@@ -50,7 +51,7 @@ def markdown(results: dict[str, Any]) -> str:
     features = ", ".join(flag for flag in ("avx2", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16") if flag in at["isa"])
     peaks = ", ".join(f"{label} {value:.0f}" for label, value in peak.items())
     text = f"{at['cpu']} ({features}), {at['cores']} cores, load {at['load_average_1min']:.1f} at the start, {results['date']}: {versions}.\n"
-    text += f"OpenVINO's product of 1024 x 1024 matrices on one thread, GFLOP/s: {peaks}.\n"
+    text += f"Products of 1024 x 1024 matrices on one thread, GFLOP/s: {peaks}. The last column is the share of that of the engine and format.\n"
     for threads in ("1", "2"):
         text += f"\nMilliseconds on {threads} thread{'s' if threads == '2' else ''}, one sample at a time:\n\n" + _table(results, threads)
     return text + "\n![latency against the best peer](cpu.svg)\n"
@@ -63,7 +64,7 @@ def geometric_mean(results: dict[str, Any], threads: str) -> float:
 
 def _table(results: dict[str, Any], threads: str) -> str:
     labels = [label for label in ENGINES if any(label in found["threads"][threads]["engines"] for found in results["networks"].values())]
-    heads = ["network", *labels, "what auto took", "against the best peer (95 % interval)", "GFLOP/s", "of the int8 peak"]
+    heads = ["network", *labels, "what auto took", "against the best peer (95 % interval)", "GFLOP/s", "of the peak"]
     if threads != "1":
         heads = heads[:-1]
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
@@ -74,7 +75,7 @@ def _table(results: dict[str, Any], threads: str) -> str:
         rate = found["gflop"] / engines["edgeattn"]["ms"] * 1e3
         cells = [name, *(f"{engines[label]['ms']:.3g}" if label in engines else "" for label in labels), found["choice"]]
         cells += [f"{against['ratio']:.2f} ({low:.2f} to {high:.2f})", f"{rate:.0f}"]
-        cells += [f"{100 * rate / results['peak']['int8']:.0f} %"] if threads == "1" else []
+        cells += [f"{100 * rate / peak_of(found, results['peak']):.0f} %"] if threads == "1" else []
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + f"\n\nGeometric mean against the best peer of each network: {geometric_mean(results, threads):.2f}.\n"
 
