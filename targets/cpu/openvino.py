@@ -22,6 +22,7 @@ from ..graphs import layer_precisions, tidy, with_merged, without_metadata
 from ..merge_equal import MergeEqual
 from ..target import Artifact, DenseTarget, Finding
 from .check import check
+from .passes.reduce_apart import ReduceApart
 from .passes.signs import saturates
 
 BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # instruction-set features that multiply it
@@ -50,7 +51,7 @@ class OpenVinoTarget:
 
     def lower(self, graph: ir.Model, device: Device) -> ir.Model:
         model = graph.clone()
-        ir.passes.Sequential(AttentionAsMatMul(), *tidy(), MergeEqual())(model)
+        ir.passes.Sequential(AttentionAsMatMul(), *tidy(), MergeEqual(), ReduceApart())(model)
         return model
 
     def floats(self, isa: tuple[str, ...]) -> tuple[Floats, ...]:

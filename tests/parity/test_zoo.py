@@ -18,7 +18,6 @@ BUNDLES = {
     "jetson": {"target": "jetson-orin-nano"},
 }  # OpenVINO chooses dynamic quantisation itself, without scales of ours
 OPEN = {
-    ("uniprefill", "openvino int8"): "OpenVINO computes it wrong in float32 already (54 points of accuracy lost), so its gate refuses it",
     ("wd_fqdet", "openvino int8"): "OpenVINO keeps the Haar wavelet's convolution, one of 39 layers, in float; the bundle says so",
 }
 DENSE = [name for name, reference in systems().items() if reference.targets != ("spinnaker",)]

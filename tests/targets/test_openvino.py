@@ -6,6 +6,8 @@ import threading
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import edgeattn
 from edgeattn.errors import InputError, MissingError
@@ -44,6 +46,34 @@ def test_float_bundles_of_both_engines_compute_the_same(tmp_path):
         x = np.random.default_rng(0).normal(size=(5, 8, 8)).astype(np.float32)
         outputs.append(edgeattn.load(tmp_path / engine).run(x=x)["scores"])
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-3, atol=1e-4)
+
+
+class Reduced(nn.Module):
+    """A reduction, and a vector behind it."""
+
+    def __init__(self, axes: int | tuple[int, ...], keepdim: bool, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes, self.keepdim = axes, keepdim
+        self.vector = nn.Parameter(torch.randn(shape))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(self.axes, self.keepdim) * self.vector + self.vector
+
+
+@pytest.mark.parametrize(
+    ("axes", "keepdim", "shape"), [(-1, False, (16,)), (-1, True, (16, 1)), (1, False, (8,)), (1, True, (1, 8)), ((1, 2), False, (16,))]
+)
+def test_a_vector_behind_a_reduction_is_added_where_it_belongs(axes, keepdim, shape, tmp_path):
+    torch.manual_seed(0)
+    module = Reduced(axes, keepdim, shape).eval()
+    x = torch.randn(6, *((4, 8, 16) if isinstance(axes, tuple) else (16, 8)))
+    torch.export.save(torch.export.export(module, (x,)), tmp_path / "reduced.pt2")
+    np.savez(tmp_path / "x.npz", x=np.concatenate([x.numpy()] * 2))
+    edgeattn.compile(
+        tmp_path / "reduced.pt2", calib=tmp_path / "x.npz", task="regression", engine="openvino", precision="fp32", output=tmp_path / "a.edge"
+    )
+    (found,) = edgeattn.load(tmp_path / "a.edge").run(x=x.numpy()).values()
+    np.testing.assert_allclose(found, module(x).detach(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_session_serves_several_threads(compiled):
