@@ -112,7 +112,7 @@ def read_back(model: OpenVinoModel, layers: list[str]) -> tuple[Counter[str], se
         kind, precision, names = (str(info[key].astype(str)) for key in ("layerType", "runtimePrecision", "originalLayersNames"))
         kinds[kind] += kind not in ("Const", "Input", "Output")
         if kind in ("FullyConnected", "MatMul", "Convolution") and precision in INTEGERS:
-            found |= {name.rsplit("/", 2)[0] if name.endswith("/DequantizationMultiply") else name.rsplit("/", 1)[0] for name in names.split(",")}
+            found |= {name.removesuffix("/DequantizationMultiply").removesuffix("/WithoutBiases").rsplit("/", 1)[0] for name in names.split(",")}
     return +kinds, found & set(layers)
 
 

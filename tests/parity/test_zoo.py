@@ -17,9 +17,6 @@ BUNDLES = {
     "openvino int8": {"engine": "openvino", "precision": "int8"},
     "jetson": {"target": "jetson-orin-nano"},
 }  # OpenVINO chooses dynamic quantisation itself, without scales of ours
-OPEN = {
-    ("wd_fqdet", "openvino int8"): "OpenVINO keeps the Haar wavelet's convolution, one of 39 layers, in float; the bundle says so",
-}
 DENSE = [name for name, reference in systems().items() if reference.targets != ("spinnaker",)]
 
 
@@ -35,14 +32,12 @@ def test_the_exported_graph_computes_what_the_module_does(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", BUNDLES)
 @pytest.mark.parametrize("name", DENSE)
-def test_a_bundle_passes_its_gate_and_its_quantised_layers_are_integers(name, kind, tmp_path, request):
+def test_a_bundle_passes_its_gate_and_its_quantised_layers_are_integers(name, kind, tmp_path):
     reference, target = find(name), BUNDLES[kind].get("target", "cpu")
     if target.split("-")[0] not in reference.targets:
         pytest.skip(f"{name} is not made for {target}")
     if kind.startswith("openvino"):
         pytest.importorskip("openvino")
-    if (name, kind) in OPEN:
-        request.applymarker(pytest.mark.xfail(reason=OPEN[name, kind]))
     compilation = edgeattn.compile(reference.weights, model=name, output=tmp_path / "it.edge", **BUNDLES[kind])
     assert compilation.manifest.passed
     if target == "cpu":
