@@ -29,6 +29,7 @@ from .runtime.manifest import Tolerance
 from .targets.graphs import layer_precisions, without_metadata
 from .targets.target import DenseTarget, HostSession
 
+ROUNDS = 100  # of timing: candidates of a small network lie within a few percent
 AUTO = ("int8", "int8-dynamic", "fp32")  # what --precision auto tries, narrowest first
 
 
@@ -198,6 +199,6 @@ def _timed(candidates: Sequence[Candidate], bench: Workbench) -> list[Candidate]
     passing = [candidate for candidate in candidates if candidate.verdict.passed]
     sessions = [candidate.target.session(candidate.lowered) for candidate in passing]
     query = dict(bench.held_out.take(slice(0, bench.program.fixed_batch or 1)).inputs)
-    times = in_turn([partial(session.run, None, query) for session in sessions])
+    times = in_turn([partial(session.run, None, query) for session in sessions], ROUNDS)
     medians = {id(candidate): float(np.median(values)) for candidate, values in zip(passing, times, strict=True)}
     return [replace(candidate, latency_ms=medians.get(id(candidate))) for candidate in candidates]
