@@ -51,7 +51,7 @@ class OpenVinoTarget:
 
     def lower(self, graph: ir.Model, device: Device) -> ir.Model:
         model = graph.clone()
-        ir.passes.Sequential(AttentionAsMatMul(), *tidy(), MergeEqual(), ReduceApart())(model)
+        ir.passes.Sequential(AttentionAsMatMul(), ReduceApart(), *tidy(), MergeEqual())(model)
         return model
 
     def floats(self, isa: tuple[str, ...]) -> tuple[Floats, ...]:
