@@ -22,7 +22,7 @@ import torch
 from networks import SHAPES
 from peaks import peaks
 from peers import Arrays, Peers, Run
-from report import bootstrap, write
+from report import bootstrap, taken, write
 from torch.utils.flop_counter import FlopCounterMode
 
 import edgeattn
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
         for threads, figures in found["threads"].items():
             best, (low, high) = figures["against"], figures["against"]["interval"]
             print(
-                f"{name}, {threads} thread(s): {found['choice']}: {best['ratio']:.2f} ({low:.2f} to {high:.2f}) of {best['peer']}; "
+                f"{name}, {threads} thread(s): {taken(found)}: {best['ratio']:.2f} ({low:.2f} to {high:.2f}) of {best['peer']}; "
                 + ", ".join(f"{label} {value['ms']:.3g}" for label, value in figures["engines"].items()),
                 flush=True,
             )
@@ -73,7 +73,6 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         session = edgeattn.load(folder / "auto.edge", threads=count)
         threads[str(count)] = compare({"edgeattn": lambda x, session=session: session.run(**x), **peers.runs(count)}, query)
     return {
-        "choice": f"{best.precision}, {best.recipe.floats} around, on {best.target.engine}",
         "engine": best.target.engine,
         "precision": best.precision,
         "floats": best.recipe.floats,

@@ -62,6 +62,11 @@ def geometric_mean(results: dict[str, Any], threads: str) -> float:
     return float(np.exp(np.mean([np.log(found["threads"][threads]["against"]["ratio"]) for found in results["networks"].values()])))
 
 
+def taken(found: dict[str, Any]) -> str:
+    """What `auto` chose, in words."""
+    return f"{found['precision']}, {found['floats']} around, on {found['engine']}"
+
+
 def _table(results: dict[str, Any], threads: str) -> str:
     labels = [label for label in ENGINES if any(label in found["threads"][threads]["engines"] for found in results["networks"].values())]
     heads = ["network", *labels, "what auto took", "against the best peer (95 % interval)", "GFLOP/s", "of the peak"]
@@ -73,7 +78,7 @@ def _table(results: dict[str, Any], threads: str) -> str:
         engines, against = figures["engines"], figures["against"]
         low, high = against["interval"]
         rate = found["gflop"] / engines["edgeattn"]["ms"] * 1e3
-        cells = [name, *(f"{engines[label]['ms']:.3g}" if label in engines else "" for label in labels), found["choice"]]
+        cells = [name, *(f"{engines[label]['ms']:.3g}" if label in engines else "" for label in labels), taken(found)]
         cells += [f"{against['ratio']:.2f} ({low:.2f} to {high:.2f})", f"{rate:.0f}"]
         cells += [f"{100 * rate / peak_of(found, results['peak']):.0f} %"] if threads == "1" else []
         lines.append(f"| {' | '.join(cells)} |")
