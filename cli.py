@@ -158,13 +158,13 @@ def bench(bundle: str, save: bool, host: str | None, clean: bool, json_: bool, *
     _print(result.to_json(), json_, show_bench)
 
 
-def _bench_on(bundle: str, host: str, clean: bool, runs: int, seconds: float | None, **local: Any) -> dict[str, Any]:
+def _bench_on(bundle: str, host: str, clean: bool, against: str | None, threads: int | None, **options: Any) -> dict[str, Any]:
     from .remote.run import bench_on
 
-    if any(value is not None for value in local.values()):
-        raise InputError("--against, --threads and --every are for this machine: leave them out with --host, or run `edgeattn bench` on the board.")
+    if against is not None or threads is not None:
+        raise InputError("--against and --threads are for this machine: leave them out with --host, or run `edgeattn bench` on the board.")
     with _progress() as say:
-        return bench_on(bundle, host, runs, seconds, clean, say)
+        return bench_on(bundle, host, **options, clean=clean, say=say)
 
 
 @main.command()

@@ -29,10 +29,18 @@ def verify_on(path: str | Path, host: str, clean: bool = False, say: Say = lambd
 
 
 def bench_on(
-    path: str | Path, host: str, runs: int = 1000, seconds: float | None = None, clean: bool = False, say: Say = lambda _: None
+    path: str | Path,
+    host: str,
+    runs: int = 1000,
+    seconds: float | None = None,
+    every: float | None = None,
+    clean: bool = False,
+    say: Say = lambda _: None,
 ) -> dict[str, Any]:
     """What `bench --json` prints on the board; parameters as in `runtime.bench.bench`, errors as in `verify_on`."""
-    return _run(path, host, "bench", ["--runs", str(runs), *(["--seconds", str(seconds)] if seconds is not None else [])], clean, say)
+    given = {"--runs": runs, "--seconds": seconds, "--every": every}
+    options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    return _run(path, host, "bench", options, clean, say)
 
 
 def _run(path: str | Path, host: str, command: str, options: list[str], clean: bool, say: Say) -> dict[str, Any]:

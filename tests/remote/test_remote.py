@@ -133,8 +133,8 @@ def test_bench_measures_on_the_board(board, bundle):
     result = json.loads(run.stdout)
     assert result["runs"] == 70 and result["latency_ms"]["p50"] > 0 and result["cold_start_ms"] > 0
     assert json.loads((bundle / "evidence" / "bench-127.0.0.1.json").read_text())["runs"] == 70
-    shown = CliRunner().invoke(main, ["bench", str(bundle), "--host", board.host, "--runs", "3"])
-    assert shown.exit_code == 0 and "TensorRT 10.3.0" in shown.output
+    shown = CliRunner().invoke(main, ["bench", str(bundle), "--host", board.host, "--runs", "3", "--every", "20"])
+    assert shown.exit_code == 0 and "TensorRT 10.3.0" in shown.output and "3 runs every 20 ms" in " ".join(shown.output.split())
 
 
 @needs_sshd

@@ -256,6 +256,20 @@ def test_energy_comes_from_the_rails_and_names_those_of_the_whole_module(desk, c
     assert not any("whole module" in note for note in result["notes"])
 
 
+def test_spaced_calls_start_at_their_period_which_is_what_an_inference_costs(desk, capsys, monkeypatch):
+    desk.connect(Bindings(10))
+    monkeypatch.setattr(measure, "cold_start", lambda command: 123.0)
+    monkeypatch.setattr(board, "rails", lambda: {"VDD_IN": 5000})
+    code, result = desk.run("bench", "--runs", "60", "--every", "25", capsys=capsys)
+    assert code == 0 and result["every_ms"] == 25.0 and result["back_to_back_ms"] > 0
+    assert result["throughput_per_s"] <= 40.0
+    assert result["energy_per_inference_j"]["VDD_IN"] >= 5.0 * 0.025, "the board draws power between the calls too"
+    code, result = desk.run("bench", "--runs", "3", "--every", "1e-6", capsys=capsys)
+    assert any("3 of 3 calls took longer" in note for note in result["notes"])
+    code, result = desk.run("bench", "--every", "nan", capsys=capsys)
+    assert code == 2 and "--every" in result["error"]
+
+
 def test_the_rails_of_jetpack_4_are_read_too(desk):
     for number, (name, milliwatts) in enumerate((("POM_5V_IN", 1750), ("POM_5V_GPU", 0), ("POM_5V_CPU", 366))):
         desk.file(f"/sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0/rail_name_{number}", name + "\n")

@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repository", help="with build: also write a Triton model repository's entry under this folder")
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seconds", type=float, help="bench for this long instead")
+    parser.add_argument("--every", type=float, metavar="MS", help="bench: start a call every so often [default: one after the other]")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output and nothing else")
     return parser
 
@@ -104,7 +105,8 @@ def bench(options: argparse.Namespace) -> Dict[str, Any]:
     engine = _engine(options, bundle, trt, cuda)
     script = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "run.py")
     again = [script, "first", "--bundle", options.bundle, "--cache", options.cache] + (["--plan", options.plan] if options.plan else [])
-    return measure.bench(bundle, engine, _identity(trt, cuda), options.runs, options.seconds, lambda: measure.cold_start(again), say)
+    identity = _identity(trt, cuda)
+    return measure.bench(bundle, engine, identity, options.runs, options.seconds, options.every, lambda: measure.cold_start(again), say)
 
 
 def first(options: argparse.Namespace) -> Dict[str, Any]:

@@ -24,6 +24,7 @@ WINDOW, STABLE, LONGEST_WARM_UP, LONGEST_WARM_UP_S = 20, 0.02, 50, 10.0
 WHOLE = ("VDD_IN", "POM_5V_IN", "VIN")  # rails that feed the whole module
 FEWEST_READINGS = 10
 READ_EVERY_S = 0.1
+BACK_TO_BACK = 200  # runs that a spaced measurement is held against
 
 
 class PowerMeter:
@@ -72,23 +73,32 @@ class PowerMeter:
 
 
 def bench(
-    bundle: Bundle, engine: Engine, identity: Dict[str, Any], runs: int, seconds: Optional[float], first: Callable[[], float], say: Say
+    bundle: Bundle,
+    engine: Engine,
+    identity: Dict[str, Any],
+    runs: int,
+    seconds: Optional[float],
+    every: Optional[float],
+    first: Callable[[], float],
+    say: Say,
 ) -> Dict[str, Any]:
-    """What `bench` prints. first: measures the milliseconds of a new process up to its first answer."""
-    if runs < 1 or (seconds is not None and seconds <= 0):
-        raise KitError("bench needs at least one run (--runs) or a positive time (--seconds).")
+    """What `bench` prints. every: milliseconds from call to call. first: measures the milliseconds of a new process up to its first answer."""
+    if runs < 1 or (seconds is not None and seconds <= 0) or (every is not None and not 0 < every < float("inf")):
+        raise KitError("bench needs at least one run (--runs) or a positive time (--seconds), and calls a positive time apart (--every).")
     queries = queries_of(bundle)
     say("warming up")
     warm = _warm_up(engine, queries)
+    alone = None if every is None else float(np.median(_times(engine, queries, BACK_TO_BACK, None, None, say)))
     before = {"temperatures_c": board.temperatures(), "gpu_clock_hz": board.gpu_clock(), "cooling": board.cooling()}
     with PowerMeter() as meter:
-        times = _times(engine, queries, runs, seconds, say)
+        times = _times(engine, queries, runs, seconds, every, say)
     after = {"temperatures_c": board.temperatures(), "gpu_clock_hz": board.gpu_clock(), "cooling": board.cooling()}
     mean = sum(times) / len(times)
+    period = max(mean, every or 0.0)
     power = meter.report()
     return {
         "latency_ms": dict([(name, percentile(times, name)) for name in RUNS_FOR], mean=mean),
-        "throughput_per_s": 1000.0 / mean,
+        "throughput_per_s": 1000.0 / period,
         "runs": len(times),
         "warmup_runs": warm,
         "threads": 1,
@@ -98,10 +108,12 @@ def bench(
         "variant": bundle.manifest["variant"],
         "machine": identity,
         "power": power,
-        "energy_per_inference_j": energy(power, mean),
+        "every_ms": every,
+        "back_to_back_ms": alone,
+        "energy_per_inference_j": energy(power, period),
         "before": before,
         "after": after,
-        "notes": _notes(times, before, after, power),
+        "notes": _notes(times, before, after, power, every),
     }
 
 
@@ -121,9 +133,9 @@ def percentile(times: List[float], name: str) -> Optional[float]:
     return ordered[math.ceil(SHARES[name] * (len(ordered) - 1))]
 
 
-def energy(power: Dict[str, Any], mean_ms: float) -> Optional[Dict[str, float]]:
-    """Joules per inference by rail: mean power over the measured runs times mean latency; the board's idle power is in it."""
-    return {name: watts * mean_ms / 1000.0 for name, watts in power["mean_w"].items()} if power["mean_w"] else None
+def energy(power: Dict[str, Any], period_ms: float) -> Optional[Dict[str, float]]:
+    """Joules per inference by rail: mean power over the measured runs times the mean time from one to the next; the board's idle power is in it."""
+    return {name: watts * period_ms / 1000.0 for name, watts in power["mean_w"].items()} if power["mean_w"] else None
 
 
 def cold_start(command: List[str]) -> float:
@@ -146,10 +158,16 @@ def _warm_up(engine: Engine, queries: List[Dict[str, np.ndarray]]) -> int:
     return LONGEST_WARM_UP * WINDOW
 
 
-def _times(engine: Engine, queries: List[Dict[str, np.ndarray]], runs: int, seconds: Optional[float], say: Say) -> List[float]:
+def _times(
+    engine: Engine, queries: List[Dict[str, np.ndarray]], runs: int, seconds: Optional[float], every: Optional[float], say: Say
+) -> List[float]:
+    """Milliseconds of each call; with `every` a call starts so often, or at once where the one before took longer."""
     times = []  # type: List[float]
-    start = time.perf_counter()
+    start = due = time.perf_counter()
     while (time.perf_counter() - start < seconds) if seconds is not None else (len(times) < runs):
+        if every is not None:
+            time.sleep(max(0.0, due - time.perf_counter()))
+            due = max(due, time.perf_counter()) + every / 1000.0
         times.append(_once(engine, queries[len(times) % len(queries)]))
         if len(times) % 50 == 0:
             say("run {} of {}".format(len(times), runs) if seconds is None else "run {}".format(len(times)))
@@ -162,8 +180,11 @@ def _once(engine: Engine, query: Dict[str, np.ndarray]) -> float:
     return (time.perf_counter() - start) * 1000.0
 
 
-def _notes(times: List[float], before: Dict[str, Any], after: Dict[str, Any], power: Dict[str, Any]) -> List[str]:
+def _notes(times: List[float], before: Dict[str, Any], after: Dict[str, Any], power: Dict[str, Any], every: Optional[float] = None) -> List[str]:
     notes = ["latency covers the copies to and from the GPU"]
+    late = [one for one in times if every is not None and one > every]
+    if every is not None and late:
+        notes.append("{} of {} calls took longer than the {:g} ms from one to the next".format(len(late), len(times), every))
     if before["cooling"] or after["cooling"]:
         held = ", ".join(sorted(set(before["cooling"]) | set(after["cooling"])))
         notes.append("the board was throttling ({}): cool it and repeat".format(held))
