@@ -5,8 +5,10 @@ needs: pip install sPyNNaker safetensors numpy     BUNDLE: the bundle's folder (
 """
 
 import argparse
+import atexit
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -19,8 +21,10 @@ from safetensors.numpy import load_file
 SYSTEM = ("ChipPowerMonitorMachineVertex", "ExtraMonitorSupportMachineVertex", "DataSpeedUpPacketGatherMachineVertex")
 
 
-def configure(folder, board):
-    """sPyNNaker insists on a settings file in the home folder; it gets one of its own, and the user's stays as it is."""
+def configure(board):
+    """sPyNNaker insists on a settings file in the home folder; it gets one of its own until the process ends, and the user's stays as it is."""
+    folder = tempfile.mkdtemp(prefix="edgeattn-board-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # before sPyNNaker is imported: its own handlers, which run first, write there
     # An emulated board may be slower than real time: sPyNNaker would give it up five seconds late.
     machine = f"machine_name = {board}\nversion = 5\npost_simulation_overrun_before_error = 3600" if board else "version = 5\nvirtual_board = True"
     (Path(folder) / ".spynnaker.cfg").write_text(f"[Machine]\n{machine}\n")
@@ -100,6 +104,7 @@ def reach(sim, board, seconds):
     except Exception as error:  # spinnman raises whatever it meets
         reason = str(error).splitlines()[0]
         print(f"error: board {board} cannot be reached ({reason}; {seconds} s allowed): check power, cable and address.", file=sys.stderr, flush=True)
+        shutil.rmtree(os.environ["HOME"], ignore_errors=True)  # _exit runs no handlers
         os._exit(2)
     signal.alarm(0)
 
@@ -116,6 +121,30 @@ def read_back(parts, shape, period):
     return trains, outside
 
 
+def simulate(arguments, mapping, tensors, frames):
+    """What is reported of the run, and the readout's spikes (samples, steps, classes)."""
+    import pyNN.spiNNaker as sim
+
+    samples, steps = frames.shape[:2]
+    period = steps + mapping["steps_after"] + 200  # a pause between samples, until every current has decayed
+    spike_times = [[float(n * period + t) for n, t in zip(*np.nonzero(frames[:, :, pixel]))] for pixel in range(mapping["inputs"])]  # noqa: B905
+    every_step = [float(n * period + t) for n in range(samples) for t in range(steps)]
+    sim.setup(timestep=1.0, time_scale_factor=mapping["time_scale"])
+    if arguments.board:
+        reach(sim, arguments.board, arguments.timeout)
+    parts = build(sim, mapping, tensors, spike_times, every_step)
+    connect(sim, mapping, tensors, parts)
+    for population, _ in parts[mapping["readout"]]:
+        population.record("spikes")
+    started = time.perf_counter()
+    sim.run(samples * period)
+    report = {"mapped": mapped(), "ran": not arguments.virtual, "samples": samples, "seconds_with_loading": time.perf_counter() - started}
+    classes = next(layer["size"] for layer in mapping["populations"] if layer["name"] == mapping["readout"])
+    trains, report["spikes_outside_window"] = read_back(parts[mapping["readout"]], (samples, steps + mapping["steps_after"], classes), period)
+    sim.end()
+    return report, trains
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", nargs="?", default=Path(__file__).resolve().parent.parent, type=Path)
@@ -130,27 +159,9 @@ def main():
     mapping, tensors = json.loads((bundle / "mapping.json").read_text()), load_file(bundle / "weights.safetensors")
     golden = load_file(bundle / "golden.safetensors") if arguments.events is None else dict(np.load(arguments.events))
     events = next(array for key, array in golden.items() if arguments.events or key.startswith("input."))[: arguments.samples]
-    steps = events.shape[1]
-    period = steps + mapping["steps_after"] + 200  # a pause between samples, until every current has decayed
-    frames = events.reshape(len(events), steps, -1)
-    spike_times = [[float(n * period + t) for n, t in zip(*np.nonzero(frames[:, :, pixel]))] for pixel in range(mapping["inputs"])]  # noqa: B905
-    every_step = [float(n * period + t) for n in range(len(events)) for t in range(steps)]
-    configure(tempfile.mkdtemp(prefix="edgeattn-board-"), arguments.board)
-    import pyNN.spiNNaker as sim
-
-    sim.setup(timestep=1.0, time_scale_factor=mapping["time_scale"])
-    if arguments.board:
-        reach(sim, arguments.board, arguments.timeout)
-    parts = build(sim, mapping, tensors, spike_times, every_step)
-    connect(sim, mapping, tensors, parts)
-    for population, _ in parts[mapping["readout"]]:
-        population.record("spikes")
-    started = time.perf_counter()
-    sim.run(len(events) * period)
-    report = {"mapped": mapped(), "ran": not arguments.virtual, "samples": len(events), "seconds_with_loading": time.perf_counter() - started}
-    classes = next(layer["size"] for layer in mapping["populations"] if layer["name"] == mapping["readout"])
-    trains, report["spikes_outside_window"] = read_back(parts[mapping["readout"]], (len(events), steps + mapping["steps_after"], classes), period)
-    sim.end()
+    frames = events.reshape(*events.shape[:2], -1)
+    configure(arguments.board)
+    report, trains = simulate(arguments, mapping, tensors, frames)
     counts = trains.sum(1)
     if arguments.virtual:
         report["note"] = "the virtual board maps, places and routes; it runs no neuron"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,7 +165,10 @@ def on_board(bundle, *options):
     if importlib.util.find_spec("spynnaker") is None:
         pytest.skip("mapping needs sPyNNaker: pip install 'edgeattn[spinnaker]'")
     command = [sys.executable, bundle / "device" / "run_on_board.py", *options]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"TMPDIR": folder}
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        assert not os.listdir(folder), "nothing is left behind"
     return result.returncode, result.stdout, result.stderr
 
 
