@@ -21,10 +21,8 @@ from safetensors.numpy import load_file
 SYSTEM = ("ChipPowerMonitorMachineVertex", "ExtraMonitorSupportMachineVertex", "DataSpeedUpPacketGatherMachineVertex")
 
 
-def configure(board):
-    """sPyNNaker insists on a settings file in the home folder; it gets one of its own until the process ends, and the user's stays as it is."""
-    folder = tempfile.mkdtemp(prefix="edgeattn-board-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # before sPyNNaker is imported: its own handlers, which run first, write there
+def configure(folder, board):
+    """sPyNNaker insists on a settings file in the home folder; it gets one of its own, and the user's stays as it is."""
     # An emulated board may be slower than real time: sPyNNaker would give it up five seconds late.
     machine = f"machine_name = {board}\nversion = 5\npost_simulation_overrun_before_error = 3600" if board else "version = 5\nvirtual_board = True"
     (Path(folder) / ".spynnaker.cfg").write_text(f"[Machine]\n{machine}\n")
@@ -160,7 +158,9 @@ def main():
     golden = load_file(bundle / "golden.safetensors") if arguments.events is None else dict(np.load(arguments.events))
     events = next(array for key, array in golden.items() if arguments.events or key.startswith("input."))[: arguments.samples]
     frames = events.reshape(*events.shape[:2], -1)
-    configure(arguments.board)
+    folder = tempfile.mkdtemp(prefix="edgeattn-board-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # before sPyNNaker is imported: its own handlers, which run first, write there
+    configure(folder, arguments.board)
     report, trains = simulate(arguments, mapping, tensors, frames)
     counts = trains.sum(1)
     if arguments.virtual:
