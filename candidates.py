@@ -130,7 +130,6 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
     else the recipe's own ladder, with floats as the last rung.
     Where the rest shall run in fewer bits than fp32, the network in those alone comes first: one that does not bear it is quantised with fp32 around.
     """
-    _give_back()
     found: list[Candidate] = []
 
     def attempt(name: str, quantised: Quantised) -> Verdict:
@@ -200,8 +199,9 @@ def _timed(candidates: Sequence[Candidate], bench: Workbench) -> list[Candidate]
     if bench.target.name != "cpu" or not bench.device.isa or not set(bench.device.isa) <= set(isa_flags()) or bench.device.cores is not None:
         return list(candidates)
     bench.progress("timing the candidates")
-    _give_back()  # every candidate's session is open at once below
     passing = [candidate for candidate in candidates if candidate.verdict.passed]
+    if len(passing) > 1:
+        give_back()  # all their sessions are open at once
     sessions = [candidate.target.session(candidate.lowered) for candidate in passing]
     query = dict(bench.held_out.take(slice(0, bench.program.fixed_batch or 1)).inputs)
     times = in_turn([partial(session.run, None, query) for session in sessions], ROUNDS)
@@ -209,7 +209,7 @@ def _timed(candidates: Sequence[Candidate], bench: Workbench) -> list[Candidate]
     return [replace(candidate, latency_ms=medians.get(id(candidate))) for candidate in candidates]
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """What nobody holds any more goes back to the system, as far as Python and the allocator keep it: half a second each time."""
     gc.collect()
     with suppress(AttributeError, OSError, TypeError):

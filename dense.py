@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from .candidates import AUTO, Candidate, Workbench, dense_candidates, rank
+from .candidates import AUTO, Candidate, Workbench, dense_candidates, give_back, rank
 from .delivery import deliveries, files_of, manifest_of, marked
 from .devices import Device
 from .errors import GateFailed, InputError
@@ -72,6 +72,7 @@ def compile_dense(
     candidates, costs = dense_candidates(bench, chosen_recipe, auto)
     for other in target.alternatives() if auto and request.engine is None and recipe is None else ():
         for floats in other.floats(isa_flags()):
+            give_back()
             wanted = msgspec.structs.replace(_recipe(other, device, AUTO[0]), floats=floats)
             candidates += dense_candidates(replace(bench, target=other), wanted, auto)[0]
     candidates, ranked = rank(candidates, bench, auto)

@@ -83,7 +83,7 @@ def bench(
     say: Say,
 ) -> Dict[str, Any]:
     """What `bench` prints. every: milliseconds from call to call. first: measures the milliseconds of a new process up to its first answer."""
-    if runs < 1 or (seconds is not None and seconds <= 0) or (every is not None and not 0 < every < float("inf")):
+    if runs < 1 or (seconds is not None and seconds <= 0) or (every is not None and not 0 < every < math.inf):
         raise KitError("bench needs at least one run (--runs) or a positive time (--seconds), and calls a positive time apart (--every).")
     queries = queries_of(bundle)
     say("warming up")
@@ -113,7 +113,7 @@ def bench(
         "energy_per_inference_j": energy(power, period),
         "before": before,
         "after": after,
-        "notes": _notes(times, before, after, power, every),
+        "notes": _notes(times, before, after, power, every or math.inf),
     }
 
 
@@ -180,11 +180,11 @@ def _once(engine: Engine, query: Dict[str, np.ndarray]) -> float:
     return (time.perf_counter() - start) * 1000.0
 
 
-def _notes(times: List[float], before: Dict[str, Any], after: Dict[str, Any], power: Dict[str, Any], every: Optional[float] = None) -> List[str]:
+def _notes(times: List[float], before: Dict[str, Any], after: Dict[str, Any], power: Dict[str, Any], every: float = math.inf) -> List[str]:
     notes = ["latency covers the copies to and from the GPU"]
-    late = [one for one in times if every is not None and one > every]
-    if every is not None and late:
-        notes.append("{} of {} calls took longer than the {:g} ms from one to the next".format(len(late), len(times), every))
+    late = sum(one > every for one in times)
+    if late:
+        notes.append("{} of {} calls took longer than the {:g} ms from one to the next".format(late, len(times), every))
     if before["cooling"] or after["cooling"]:
         held = ", ".join(sorted(set(before["cooling"]) | set(after["cooling"])))
         notes.append("the board was throttling ({}): cool it and repeat".format(held))
