@@ -179,9 +179,9 @@ def rank(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> tuple
     return timed, sorted(passed, key=lambda candidate: -candidate.quantised_layers)
 
 
-def run_batches(session: HostSession, samples: Samples, program: Program) -> list[np.ndarray]:
-    """A graph's outputs over all samples; in the traced batch size where the batch is fixed."""
-    return in_batches(partial(session.run, None), samples.inputs, program.fixed_batch or BATCH, program.fixed_batch is not None)
+def run_batches(session: HostSession, samples: Samples, program: Program, size: int = BATCH) -> list[np.ndarray]:
+    """A graph's outputs over all samples, `size` at a time; in the traced batch size where the batch is fixed."""
+    return in_batches(partial(session.run, None), samples.inputs, program.fixed_batch or size, program.fixed_batch is not None)
 
 
 def _plain(recipe: Recipe, floats: Floats) -> Recipe:

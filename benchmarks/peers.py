@@ -52,12 +52,14 @@ class Peers:
 
 
 def float_graph(module: torch.nn.Module, data: Arrays) -> onnx.ModelProto:
-    """Our export in opset 20, attention as MatMul, Softmax, MatMul: what torch's own exporter gives where it does not fail."""
+    """Our export for one sample in opset 20, attention as MatMul, Softmax, MatMul: what torch's own exporter gives where it does not fail."""
     reference = Reference(name="peer", build=lambda: module, inputs=specs_of(Samples(dict(data))), outputs=(), task="embedding", source="")
     graph = to_graph(trace(reference, {name: array[:2] for name, array in data.items()}))
     onnx_ir.passes.Sequential(AttentionAsMatMul(), *tidy(), LowerOpset(20))(graph)
     model = onnx_ir.serde.serialize_model(without_metadata(graph))
     del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
     return model
 
 

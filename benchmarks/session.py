@@ -42,7 +42,8 @@ RAW = {
     ),
     "openvino": (
         f"import sys, numpy, openvino; {INPUT} c = openvino.Core();"
-        "m = c.compile_model(c.read_model(sys.argv[1] + '/model.onnx'), 'CPU', {'INFERENCE_NUM_THREADS': 1, 'PERFORMANCE_HINT': 'LATENCY',"
+        "g = c.read_model(sys.argv[1] + '/model.onnx'); g.reshape({'x': x.shape});"
+        "m = c.compile_model(g, 'CPU', {'INFERENCE_NUM_THREADS': 1, 'PERFORMANCE_HINT': 'LATENCY',"
         "'INFERENCE_PRECISION_HINT': 'f32'}); m.create_infer_request().infer({'x': x}, share_inputs=True)"
     ),
 }
@@ -64,8 +65,8 @@ def main(arguments: list[str]) -> None:
 def calls(bundle: Path, engine: str) -> dict[str, Any]:
     """Medians in microseconds, and their difference with its 95 % interval; by the milliseconds from call to call the medians of spaced ones."""
     session = edgeattn.load(bundle)
-    raw = raw_call(bundle, engine)
     x = find("ecg_nat").evaluation().inputs["x"][:1]
+    raw = raw_call(bundle, engine, x)
     both = [partial(session.run, x=x), partial(raw, {"x": x})]
     ours, theirs = (1000 * times for times in in_turn(both, ROUNDS, SECONDS))
     added, interval = bootstrap(ours, theirs, np.subtract)
@@ -74,12 +75,14 @@ def calls(bundle: Path, engine: str) -> dict[str, Any]:
     return {"session_us": float(np.median(ours)), "raw_us": float(np.median(theirs)), "added_us": added, "interval": interval, "spaced_us": spaced_us}
 
 
-def raw_call(bundle: Path, engine: str) -> Any:
+def raw_call(bundle: Path, engine: str, x: np.ndarray) -> Any:
     if engine == "onnxruntime":
         return open_onnx(str(bundle / "model.onnx"), 1, SLOWER_FUSED)
     import openvino
 
-    return open_openvino(openvino.Core().read_model(bundle / "model.onnx"), 1, {"INFERENCE_PRECISION_HINT": "f32"})
+    model = openvino.Core().read_model(bundle / "model.onnx")
+    model.reshape({"x": x.shape})
+    return open_openvino(model, 1, {"INFERENCE_PRECISION_HINT": "f32"})
 
 
 def starts(bundle: Path, engine: str, folder: Path) -> dict[str, Any]:

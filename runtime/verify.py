@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import EdgeattnError, InputError, MissingError
 from .bundle import Bundle
 from .compare import parity
-from .golden import golden_of
+from .golden import golden_of, queries_of
 from .machine import isa_flags
 from .manifest import Check, Parity
 from .session import Session
@@ -109,10 +109,11 @@ def check_golden(session: Session) -> tuple[Parity | None, list[Check]]:
     """The golden vectors through a session, against the reference's outputs and those of the compiling machine."""
     manifest, golden = session.manifest, golden_of(session.bundle)
     try:
-        outputs = session.run(**golden.inputs)
+        answers = [session.run(**query) for query in queries_of(session.bundle)]
     except EdgeattnError as error:
         return None, [Check(name="golden vectors", ok=False, detail=str(error))]
     names = [spec.name for spec in manifest.outputs]
+    outputs = {name: np.concatenate([answer[name] for answer in answers]) for name in names}
     task = "classification" if manifest.parity.agreement is not None else "regression"
     measured = parity([golden.reference[name] for name in names], [outputs[name] for name in names], task)
     failures, drifts = [], []

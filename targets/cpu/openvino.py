@@ -91,13 +91,20 @@ def _model(lowered: ir.Model) -> OpenVinoModel:
 
 
 class Session:
-    """OpenVINO behind the one call that judging a candidate makes of ONNX Runtime."""
+    """OpenVINO behind the one call that judging a candidate makes of ONNX Runtime.
+
+    Sample by sample where the batch is free, as on a device: what is judged is the form that will run there.
+    """
 
     def __init__(self, model: OpenVinoModel) -> None:
         self._model = model
 
     def run(self, names: None, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        return self._model.run(inputs)
+        count = len(next(iter(inputs.values())))
+        if not self._model.one_sample or count == 1:
+            return self._model.run(inputs)
+        parts = [self._model.run({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 def read_back(model: OpenVinoModel, layers: list[str]) -> tuple[Counter[str], set[str]]:

@@ -7,11 +7,13 @@ import threading
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import nn
 
 import edgeattn
 from edgeattn.errors import InputError, MissingError
 from edgeattn.models.registry import find
+from edgeattn.runtime.openvino import OpenVinoModel
 
 pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'edgeattn[openvino]'")
 ZOO = ("ecg_nat", "rpattention", "ister")
@@ -91,6 +93,25 @@ def test_a_session_serves_several_threads(compiled):
     [thread.join() for thread in threads]
     for a, b in zip(alone, together, strict=True):
         assert all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def test_one_sample_and_many_get_the_same_answers_in_any_order(compiled):
+    session, x = edgeattn.load(compiled.bundle), find("ecg_nat").evaluation().inputs["x"][:6]
+    (name,) = session.run(x=x[:1])
+    alone = np.concatenate([session.run(x=x[i : i + 1])[name] for i in range(6)])
+    np.testing.assert_allclose(session.run(x=x)[name], alone, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(session.run(x=x[2:3])[name], alone[2:3])
+
+
+def test_a_free_length_stays_free():
+    shape = ["batch", "length", 4]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Softmax", ["x"], ["y"])], "softmax", ports[:1], ports[1:])
+    model = OpenVinoModel(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString())
+    assert not model.one_sample
+    for batch, length in ((1, 3), (2, 5), (1, 7)):
+        (found,) = model.run({"x": np.ones((batch, length, 4), np.float32)})
+        np.testing.assert_allclose(found, np.full((batch, length, 4), 0.25), rtol=1e-6)
 
 
 def test_bfloat16_is_a_precision_that_the_gate_judges(tmp_path):
