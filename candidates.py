@@ -115,9 +115,14 @@ class Workbench:
         return lowered
 
     def candidate(self, name: str, quantised: Quantised) -> Candidate:
-        """Lowered and judged; Brevitas' network is not kept, for every one holds all weights."""
+        """Lowered and judged; Brevitas' network is not kept, for every one holds all weights. Layers that the engine floats are left in float."""
         lowered = self.lower(quantised)
-        outputs = run_batches(self.target.session(lowered), self.held_out, self.program)
+        session = self.target.session(lowered)
+        while floating := self.target.floating(lowered, session):
+            quantised = quantised.without(floating, f"{self.target.engine} computes it in float all the same")
+            lowered = self.lower(quantised)
+            session = self.target.session(lowered)
+        outputs = run_batches(session, self.held_out, self.program)
         verdict = judge(self.program.reference, self.held_out, self.expected, outputs, self.tolerance)
         return Candidate(name, quantised.recipe, verdict, self.target, lowered, len(quantised.layers))
 

@@ -173,7 +173,8 @@ def _output_specs(bench: Workbench) -> tuple[TensorSpec, ...]:
 def _gate_warnings(best: Candidate, data: Data) -> tuple[str, ...]:
     warnings = [] if best.verdict.passed else [f"this bundle misses its accuracy gate: {best.verdict.reason}."]
     if best.raised and best.quantised_layers:
-        warnings.append(f"{len(best.raised)} layers stay in {best.recipe.floats} because int8 breaks them: {', '.join(best.raised)}.")
+        count = f"{len(best.raised)} layer{'s stay' if len(best.raised) > 1 else ' stays'}"
+        warnings.append(f"{count} in {best.recipe.floats} (recipe.yaml says why): {', '.join(best.raised)}.")
     if best.recipe.floats == "fp16" and data.generated:
         warnings.append("which nodes float16 cannot hold was read from generated inputs: give --calib data.npz, so that larger real values are seen.")
     return tuple(warnings)

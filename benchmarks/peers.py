@@ -52,14 +52,12 @@ class Peers:
 
 
 def float_graph(module: torch.nn.Module, data: Arrays) -> onnx.ModelProto:
-    """Our export for one sample in opset 20, attention as MatMul, Softmax, MatMul: what torch's own exporter gives where it does not fail."""
+    """Our export in opset 20, attention as MatMul, Softmax, MatMul: what torch's own exporter gives where it does not fail."""
     reference = Reference(name="peer", build=lambda: module, inputs=specs_of(Samples(dict(data))), outputs=(), task="embedding", source="")
     graph = to_graph(trace(reference, {name: array[:2] for name, array in data.items()}))
     onnx_ir.passes.Sequential(AttentionAsMatMul(), *tidy(), LowerOpset(20))(graph)
     model = onnx_ir.serde.serialize_model(without_metadata(graph))
     del model.graph.value_info[:]
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 1
     return model
 
 
@@ -120,17 +118,21 @@ def quantised_files(source: Path, rows: list[dict[str, np.ndarray]], folder: Pat
 
 
 def _openvino_models(path: Path, rows: list[dict[str, np.ndarray]]) -> dict[str, tuple[object, dict[str, object]]]:
-    """By label the model and its options; without NNCF's where that is not installed."""
+    """By label the model, for one sample, and its options; without NNCF's where that is not installed."""
     import openvino
 
-    core = openvino.Core()
+    def for_one() -> openvino.Model:
+        model = openvino.Core().read_model(path)
+        model.reshape({name: array.shape for name, array in rows[0].items()})
+        return model
+
     found: dict[str, tuple[object, dict[str, object]]] = {
-        "float32": (core.read_model(path), {"INFERENCE_PRECISION_HINT": "f32"}),
-        "default": (core.read_model(path), {}),
+        "float32": (for_one(), {"INFERENCE_PRECISION_HINT": "f32"}),
+        "default": (for_one(), {}),
     }
     try:
         import nncf
     except ImportError:
         return found
-    quantised = nncf.quantize(core.read_model(path), nncf.Dataset(rows), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(rows))
+    quantised = nncf.quantize(for_one(), nncf.Dataset(rows), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(rows))
     return {**found, "NNCF int8": (quantised, {})}

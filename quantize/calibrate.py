@@ -9,9 +9,9 @@ the calibration data. See Jacob et al., "Quantization and Training of Neural Net
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,13 @@ class Quantised:
     tensors: dict[str, np.ndarray]
     module: nn.Module = field(repr=False)
     paths: tuple[str, ...] = ()
+
+    def without(self, paths: Sequence[str], reason: str) -> Quantised:
+        """The same with these layers left in float."""
+        recipe = self.recipe
+        for path in paths:
+            recipe = recipe.raised(path, recipe.floats, reason)
+        return replace(self, recipe=recipe, layers={path: layer for path, layer in self.layers.items() if path not in paths})
 
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)

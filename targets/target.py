@@ -98,6 +98,9 @@ class DenseTarget(Target, Protocol):
     def session(self, lowered: Any) -> HostSession:
         """Runs a lowered graph on this machine, to be judged, timed and kept as golden outputs."""
 
+    def floating(self, lowered: Any, session: Any) -> list[str]:
+        """Quantised layers of a lowered graph that its session computes in float all the same: quantising them only costs accuracy."""
+
     def package(self, lowered: Any, device: Device, profiles: Mapping[str, Profile], golden: Golden) -> Artifact:
         """The files, with what the engine made of them read back.
 

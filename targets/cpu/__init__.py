@@ -55,6 +55,9 @@ class CpuTarget:
     def session(self, lowered: ir.Model) -> ort.InferenceSession:
         return host_session(lowered)
 
+    def floating(self, lowered: ir.Model, session: ort.InferenceSession) -> list[str]:
+        return []
+
     def alternatives(self) -> tuple[DenseTarget, ...]:
         """OpenVINO, where it is installed."""
         return (OPENVINO,) if importlib.util.find_spec("openvino") is not None else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -27,6 +27,7 @@ from .passes.signs import saturates
 
 BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # instruction-set features that multiply it
 INTEGERS = ("i8", "u8")  # runtimePrecision of a product whose inputs are integers
+SCALE = "/DequantizationMultiply"  # what the plug-in names the scale that it moved behind a product of integers
 
 
 class OpenVinoTarget:
@@ -59,6 +60,11 @@ class OpenVinoTarget:
 
     def session(self, lowered: ir.Model) -> Session:
         return Session(_model(lowered))
+
+    def floating(self, lowered: ir.Model, session: Session) -> list[str]:
+        """Seen for products of one input feature: 3 of the 106 layers of attention_mamba, in the graph for one sample alone."""
+        integers = {path for path, kind in layer_precisions(lowered).items() if kind == "int8"}
+        return sorted(integers - with_merged(lowered, read_back(session.model, sorted(integers))[1])) if integers else []
 
     def alternatives(self) -> tuple[DenseTarget, ...]:
         return ()
@@ -97,30 +103,43 @@ class Session:
     """
 
     def __init__(self, model: OpenVinoModel) -> None:
-        self._model = model
+        self.model = model
 
     def run(self, names: None, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         count = len(next(iter(inputs.values())))
-        if not self._model.one_sample or count == 1:
-            return self._model.run(inputs)
-        parts = [self._model.run({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
+        if not self.model.one_sample or count == 1:
+            return self.model.run(inputs)
+        parts = [self.model.run({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 def read_back(model: OpenVinoModel, layers: list[str]) -> tuple[Counter[str], set[str]]:
     """(operators of the execution graph, the layers whose product takes integers there).
 
-    A fused operator lists the nodes it was made of; a layer's own carry its path before the slash.
+    A fused operator lists the nodes it was made of; a layer's own carry its path before the slash. A small perceptron may be fused whole: there a
+    product takes integers if its weights enter as such and its scale comes after it. A layer that nothing names was computed when the graph was
+    compiled, of constants such as learned queries.
     """
     kinds: Counter[str] = Counter()
-    found = set()
+    found, named = set(), set()
     for operator in model.compiled.get_runtime_model().get_ordered_ops():
-        info = operator.get_rt_info()
-        kind, precision, names = (str(info[key].astype(str)) for key in ("layerType", "runtimePrecision", "originalLayersNames"))
+        kind, precision, names = _described(operator)
         kinds[kind] += kind not in ("Const", "Input", "Output")
+        named |= {path for path in layers if any(name.startswith((f"{path}/", f"{path}.")) for name in names)}
         if kind in ("FullyConnected", "MatMul", "Convolution") and precision in INTEGERS:
-            found |= {name.removesuffix("/DequantizationMultiply").removesuffix("/WithoutBiases").rsplit("/", 1)[0] for name in names.split(",")}
-    return +kinds, found & set(layers)
+            found |= {name.removesuffix(SCALE).removesuffix("/WithoutBiases").rsplit("/", 1)[0] for name in names}
+        elif kind == "Subgraph":
+            weights = [source for source in (_described(value.get_node()) for value in operator.input_values()) if source[1] in INTEGERS]
+            scaled = {name.removesuffix(SCALE).rsplit("/", 1)[0] for name in names if name.endswith(SCALE)}
+            found |= {path for path in scaled if any(name.startswith(f"{path}.") for _, _, sources in weights for name in sources)}
+    return +kinds, found & named | set(layers) - named
+
+
+def _described(operator: Any) -> tuple[str, str, list[str]]:
+    """(kind, precision, the nodes it was made of) of an execution graph's operator."""
+    info = operator.get_rt_info()
+    kind, precision, names = (str(info[key].astype(str)) for key in ("layerType", "runtimePrecision", "originalLayersNames"))
+    return kind, precision, names.split(",")
 
 
 OPENVINO = OpenVinoTarget()

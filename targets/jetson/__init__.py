@@ -58,6 +58,9 @@ class JetsonTarget:
         """ONNX Runtime over what the marked graph computes."""
         return host_session(on_host(lowered), as_written=True)
 
+    def floating(self, lowered: ir.Model, session: ort.InferenceSession) -> list[str]:
+        return []
+
     def alternatives(self) -> tuple[DenseTarget, ...]:
         return ()
 

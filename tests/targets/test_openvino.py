@@ -14,6 +14,8 @@ import edgeattn
 from edgeattn.errors import InputError, MissingError
 from edgeattn.models.registry import find
 from edgeattn.runtime.openvino import OpenVinoModel
+from edgeattn.targets.cpu.openvino import OpenVinoTarget
+from edgeattn.targets.graphs import layer_precisions
 
 pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'edgeattn[openvino]'")
 ZOO = ("ecg_nat", "rpattention", "ister")
@@ -93,6 +95,24 @@ def test_a_session_serves_several_threads(compiled):
     [thread.join() for thread in threads]
     for a, b in zip(alone, together, strict=True):
         assert all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def test_layers_that_the_engine_computes_ahead_or_fuses_whole_are_not_called_float(tmp_path):
+    """Queries of learned parameters are constants for one sample, and small perceptrons become one operator."""
+    manifest = edgeattn.compile(find("failure_demo").weights, engine="openvino", output=tmp_path / "a.edge").manifest
+    assert set(manifest.layers.values()) == {"int8"}
+    assert manifest.integer_layers.quantised == manifest.integer_layers.integer_in_engine == len(manifest.layers)
+
+
+def test_a_layer_that_the_engine_floats_is_left_in_float(tmp_path, monkeypatch):
+    def floating(self, lowered, session):
+        return ["embed"] if layer_precisions(lowered)["embed"] == "int8" else []
+
+    monkeypatch.setattr(OpenVinoTarget, "floating", floating)
+    manifest = edgeattn.compile(find("rpattention").weights, engine="openvino", precision="int8", output=tmp_path / "a.edge").manifest
+    assert manifest.passed and manifest.layers["embed"] == "fp32"
+    assert any(warning.startswith("1 layer stays in fp32 (recipe.yaml says why): embed") for warning in manifest.warnings)
+    assert "openvino computes it in float all the same" in (tmp_path / "a.edge" / "recipe.yaml").read_text()
 
 
 def test_one_sample_and_many_get_the_same_answers_in_any_order(compiled):
