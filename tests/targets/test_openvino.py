@@ -123,15 +123,29 @@ def test_one_sample_and_many_get_the_same_answers_in_any_order(compiled):
     np.testing.assert_array_equal(session.run(x=x[2:3])[name], alone[2:3])
 
 
-def test_a_free_length_stays_free():
-    shape = ["batch", "length", 4]
-    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
+def softmax(*shape):
+    """A model of one operator over (batch, *shape)."""
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Softmax", ["x"], ["y"])], "softmax", ports[:1], ports[1:])
-    model = OpenVinoModel(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString())
+    return OpenVinoModel(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString())
+
+
+def test_a_free_length_stays_free():
+    model = softmax("length", 4)
     assert not model.one_sample
     for batch, length in ((1, 3), (2, 5), (1, 7)):
         (found,) = model.run({"x": np.ones((batch, length, 4), np.float32)})
         np.testing.assert_allclose(found, np.full((batch, length, 4), 0.25), rtol=1e-6)
+
+
+@pytest.mark.parametrize("length", [3, 5000], ids=["copied in", "read where it lies"])
+def test_answers_follow_their_inputs_and_stay_as_they_are(length):
+    model = softmax(length, 4)
+    assert model.one_sample
+    inputs = [np.random.default_rng(seed).normal(size=(1, length, 4)).astype(np.float32) for seed in range(3)]
+    answers = [model.run({"x": x})[0] for x in inputs]
+    for x, answer in zip(inputs, answers, strict=True):
+        np.testing.assert_allclose(answer, np.exp(x) / np.exp(x).sum(-1, keepdims=True), rtol=1e-5)
 
 
 def test_bfloat16_is_a_precision_that_the_gate_judges(tmp_path):
