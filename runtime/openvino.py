@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,18 @@ from ..errors import EdgeattnError, MissingError, first_line
 
 Call = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
 SMALL = 64 * 1024  # bytes of an input
+
+
+@cache
+def _core() -> Any:
+    """The process's only one.
+
+    Several would not do: on a CPU with AMX each gives signals a stack of its own, and the last to go may leave one that an earlier has taken with
+    it; the next Ctrl-C is then a segmentation fault (OpenVINO 2026.4).
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 class OpenVinoModel:
@@ -28,7 +40,7 @@ class OpenVinoModel:
             import openvino
         except ImportError:
             raise MissingError("OpenVINO is not installed: pip install 'edgeattn[openvino]'.") from None
-        self._core, self._data = openvino.Core(), data
+        self._data = data
         self._options = {
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
@@ -65,9 +77,9 @@ class OpenVinoModel:
     def _compile(self, for_one: bool) -> tuple[bool, Any]:
         """(whether it is for one sample only, the compiled graph)."""
         try:
-            model = self._core.read_model(self._data)
+            model = _core().read_model(self._data)
             fixed = for_one and _take_one(model)
-            return fixed, self._core.compile_model(model, "CPU", self._options)
+            return fixed, _core().compile_model(model, "CPU", self._options)
         except Exception as error:  # as above
             raise EdgeattnError(f"{self.version} does not take this graph: {first_line(error)}") from None
 
