@@ -20,8 +20,9 @@ demo: $(STAMP)
 demo-spinnaker: $(STAMP)
 	$(BIN)/python benchmarks/demo_spinnaker.py
 
+# The tests of a file stay in one worker, so that a bundle they share is compiled once.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m "not slow and not training"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not training"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m slow
