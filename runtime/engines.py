@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,7 +104,7 @@ class OpenVinoEngine:
         from .openvino import OpenVinoModel
 
         try:
-            self._model = OpenVinoModel(bundle.read(bundle.manifest.artifact), threads, bundle.manifest.floats)
+            self._model = OpenVinoModel(partial(bundle.read, bundle.manifest.artifact), threads, bundle.manifest.floats)
         except MissingError as error:
             raise MissingError(f"bundle {bundle.path} runs on OpenVINO: {error}") from None
         self.version = self._model.version

@@ -34,13 +34,16 @@ class OpenVinoModel:
     a call. The first call with another batch compiles the graph once more, for any.
     """
 
-    def __init__(self, data: bytes, threads: int = 1, floats: str = "fp32") -> None:
-        """floats: fp32 or bf16. Raises MissingError where OpenVINO is not installed, EdgeattnError where it does not take the graph."""
+    def __init__(self, read: Callable[[], bytes], threads: int = 1, floats: str = "fp32") -> None:
+        """read: gives the .onnx file, again where another batch comes; floats: fp32 or bf16.
+
+        Raises MissingError where OpenVINO is not installed, EdgeattnError where it does not take the graph.
+        """
         try:
             import openvino
         except ImportError:
             raise MissingError("OpenVINO is not installed: pip install 'edgeattn[openvino]'.") from None
-        self._data = data
+        self._read = read
         self._options = {
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
@@ -76,8 +79,9 @@ class OpenVinoModel:
 
     def _compile(self, for_one: bool) -> tuple[bool, Any]:
         """(whether it is for one sample only, the compiled graph)."""
+        data = self._read()
         try:
-            model = _core().read_model(self._data)
+            model = _core().read_model(data)
             fixed = for_one and _take_one(model)
             return fixed, _core().compile_model(model, "CPU", self._options)
         except Exception as error:  # as above

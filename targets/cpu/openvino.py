@@ -93,7 +93,7 @@ class OpenVinoTarget:
 
 
 def _model(lowered: ir.Model) -> OpenVinoModel:
-    return OpenVinoModel(serialise(without_metadata(lowered)), floats=floats_of(lowered))
+    return OpenVinoModel(lambda: serialise(without_metadata(lowered)), floats=floats_of(lowered))
 
 
 class Session:

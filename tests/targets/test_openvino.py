@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def softmax(*shape: int | str) -> bytes:
 
 
 def test_a_free_length_stays_free():
-    model = OpenVinoModel(softmax("length", 4))
+    model = OpenVinoModel(partial(softmax, "length", 4))
     assert not model.one_sample
     for batch, length in ((1, 3), (2, 5), (1, 7)):
         (found,) = model.run({"x": np.ones((batch, length, 4), np.float32)})
@@ -142,11 +143,12 @@ def test_a_free_length_stays_free():
 
 INTERRUPTED = """
 import signal, sys
+from pathlib import Path
 from edgeattn.runtime.openvino import OpenVinoModel
-data = open(sys.argv[1], "rb").read()
-first, second = OpenVinoModel(data), OpenVinoModel(data)
+read = Path(sys.argv[1]).read_bytes
+first, second = OpenVinoModel(read), OpenVinoModel(read)
 del first
-third = OpenVinoModel(data)
+third = OpenVinoModel(read)
 del second, third
 try:
     signal.raise_signal(signal.SIGINT)
@@ -164,7 +166,7 @@ def test_ctrl_c_is_heard_after_models_have_come_and_gone(tmp_path):
 
 @pytest.mark.parametrize("length", [3, 5000], ids=["copied in", "read where it lies"])
 def test_answers_follow_their_inputs_and_stay_as_they_are(length):
-    model = OpenVinoModel(softmax(length, 4))
+    model = OpenVinoModel(partial(softmax, length, 4))
     assert model.one_sample
     inputs = [np.random.default_rng(seed).normal(size=(1, length, 4)).astype(np.float32) for seed in range(3)]
     answers = [model.run({"x": x})[0] for x in inputs]
