@@ -145,6 +145,7 @@ INTERRUPTED = """
 import signal, sys
 from pathlib import Path
 from edgeattn.runtime.openvino import OpenVinoModel
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 read = Path(sys.argv[1]).read_bytes
 first, second = OpenVinoModel(read), OpenVinoModel(read)
 del first
