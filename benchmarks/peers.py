@@ -121,8 +121,10 @@ def _openvino_models(path: Path, rows: list[dict[str, np.ndarray]]) -> dict[str,
     """By label the model, for one sample, and its options; without NNCF's where that is not installed."""
     import openvino
 
+    core = openvino.Core()
+
     def for_one() -> openvino.Model:
-        model = openvino.Core().read_model(path)
+        model = core.read_model(path)
         model.reshape({name: array.shape for name, array in rows[0].items()})
         return model
 

@@ -57,9 +57,9 @@ def golden_of(bundle: Bundle) -> Golden:
     return shared if own == FILE else replace(shared, artifact=unpack_golden(bundle.read(own)).artifact)
 
 
-def queries_of(bundle: Bundle) -> list[dict[str, np.ndarray]]:
-    """The golden inputs one sample at a time; all at once where the batch is fixed."""
-    inputs = golden_of(bundle).inputs
+def queries_of(bundle: Bundle, golden: Golden | None = None) -> list[dict[str, np.ndarray]]:
+    """The golden inputs one sample at a time; all at once where the batch is fixed. golden: the bundle's own, where they are read already."""
+    inputs = (golden or golden_of(bundle)).inputs
     if not all(spec.shape and isinstance(spec.shape[0], str) for spec in bundle.manifest.inputs):
         return [dict(inputs)]
     count = len(next(iter(inputs.values())))

@@ -109,7 +109,7 @@ def check_golden(session: Session) -> tuple[Parity | None, list[Check]]:
     """The golden vectors through a session, against the reference's outputs and those of the compiling machine."""
     manifest, golden = session.manifest, golden_of(session.bundle)
     try:
-        answers = [session.run(**query) for query in queries_of(session.bundle)]
+        answers = [session.run(**query) for query in queries_of(session.bundle, golden)]
     except EdgeattnError as error:
         return None, [Check(name="golden vectors", ok=False, detail=str(error))]
     names = [spec.name for spec in manifest.outputs]

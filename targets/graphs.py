@@ -47,6 +47,11 @@ def with_merged(model: ir.Model, found: Iterable[str]) -> set[str]:
     return {path for node in model.graph if seen & set(_layers(node)) for path in _layers(node)}
 
 
+def own_layers(model: ir.Model) -> set[str]:
+    """The layers that have a node of their own: not those merged into an equal one."""
+    return {node.metadata_props[LAYER] for node in model.graph if LAYER in node.metadata_props}
+
+
 def _layers(node: ir.Node) -> list[str]:
     own = node.metadata_props.get(LAYER)
     return [] if own is None else [own, *node.metadata_props.get(MERGED, "").split()]

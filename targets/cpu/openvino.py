@@ -12,13 +12,14 @@ import onnx_ir as ir
 from ...devices import Device
 from ...export.data import NO_PROFILES, Profile
 from ...export.host import serialise
+from ...export.trace import in_batches
 from ...quantize.half import floats_of
 from ...quantize.recipe import Floats, Recipe
 from ...runtime.golden import Golden
 from ...runtime.manifest import Check, IntegerLayers
 from ...runtime.openvino import OpenVinoModel
 from ..attention_as_matmul import AttentionAsMatMul
-from ..graphs import layer_precisions, tidy, with_merged, without_metadata
+from ..graphs import layer_precisions, own_layers, tidy, with_merged, without_metadata
 from ..merge_equal import MergeEqual
 from ..target import Artifact, DenseTarget, Finding
 from .check import check
@@ -63,8 +64,8 @@ class OpenVinoTarget:
 
     def floating(self, lowered: ir.Model, session: Session) -> list[str]:
         """Seen for products of one input feature: 3 of the 106 layers of attention_mamba, in the graph for one sample alone."""
-        integers = {path for path, kind in layer_precisions(lowered).items() if kind == "int8"}
-        return sorted(integers - with_merged(lowered, read_back(session.model, sorted(integers))[1])) if integers else []
+        _, quantised, integers = _products(lowered, session.model)
+        return sorted(quantised - integers)
 
     def alternatives(self) -> tuple[DenseTarget, ...]:
         return ()
@@ -72,18 +73,16 @@ class OpenVinoTarget:
     def package(self, lowered: ir.Model, device: Device, profiles: Mapping[str, Profile] = NO_PROFILES, golden: Golden | None = None) -> Artifact:
         """The .onnx file, with the plug-in's execution graph read back."""
         precision = layer_precisions(lowered)
-        integers = [path for path, kind in precision.items() if kind == "int8"]
         data = serialise(without_metadata(lowered))
-        kinds, products = read_back(_model(lowered), integers)
-        found = with_merged(lowered, products) & set(integers)
-        floating = sorted(set(integers) - found)
+        kinds, quantised, integers = _products(lowered, _model(lowered))
+        floating = sorted(quantised - integers)
         warnings = (f"OpenVINO runs {len(floating)} quantised layers in float: {', '.join(floating)}.",) if floating else ()
         return Artifact(
             engine="openvino",
             main="model.onnx",
             files={"model.onnx": data},
             layers=precision,
-            integer_layers=IntegerLayers(quantised=len(integers), integer_in_engine=len(found)),
+            integer_layers=IntegerLayers(quantised=len(quantised), integer_in_engine=len(integers)),
             checks=(
                 Check(name="engine graph read back", ok=not floating, detail=", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))),
             ),
@@ -106,11 +105,16 @@ class Session:
         self.model = model
 
     def run(self, names: None, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        count = len(next(iter(inputs.values())))
-        if not self.model.one_sample or count == 1:
+        if not self.model.one_sample or len(next(iter(inputs.values()))) == 1:
             return self.model.run(inputs)
-        parts = [self.model.run({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
-        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        return in_batches(self.model.run, inputs, 1, fixed=False)
+
+
+def _products(lowered: ir.Model, model: OpenVinoModel) -> tuple[Counter[str], set[str], set[str]]:
+    """(operators of the execution graph, the int8 layers, those whose product takes integers); a merged layer follows the one that computes it."""
+    quantised = {path for path, kind in layer_precisions(lowered).items() if kind == "int8"}
+    kinds, found = read_back(model, sorted(quantised & own_layers(lowered)))
+    return kinds, quantised, with_merged(lowered, found) & quantised
 
 
 def read_back(model: OpenVinoModel, layers: list[str]) -> tuple[Counter[str], set[str]]:
