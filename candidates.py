@@ -1,11 +1,8 @@
-"""Candidates for one dense network on one device: quantised, lowered, gated on held-out data, timed where the device is this machine."""
+"""Candidates for one dense network on one device: quantised, lowered, gated on held-out data."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -26,13 +23,12 @@ from .quantize.half import place_floats
 from .quantize.insert import quantised_graph
 from .quantize.ladder import Ladder, climb
 from .quantize.recipe import FLOATS, Floats, Recipe
-from .runtime.bursts import in_turn
-from .runtime.machine import isa_flags
 from .runtime.manifest import Tolerance
+from .runtime.memory import give_back, trim
 from .targets.graphs import layer_precisions, without_metadata
 from .targets.target import DenseTarget, HostSession
 
-ROUNDS = 100  # of timing: candidates of a small network lie within a few percent
+LARGE = 4e6  # bytes of weights
 AUTO = ("int8", "int8-dynamic", "fp32")  # what --precision auto tries, narrowest first
 
 
@@ -40,7 +36,8 @@ AUTO = ("int8", "int8-dynamic", "fp32")  # what --precision auto tries, narrowes
 class Candidate:
     """One way to deliver the network.
 
-    latency_ms: median of one sample on this machine, None where it was not measured; variant: its name in a bundle that carries several.
+    size: bytes of its graph; latency_ms: median of one sample on this machine, None where it was not measured;
+    variant: its name in a bundle that carries several.
     """
 
     name: str
@@ -48,16 +45,12 @@ class Candidate:
     verdict: Verdict
     target: DenseTarget = field(repr=False)
     lowered: ir.Model = field(repr=False)
+    size: int
     quantised_layers: int = 0
     latency_ms: float | None = None
     chosen: bool = False
     delivered: bool = False
     variant: str = ""
-
-    @cached_property
-    def size(self) -> int:
-        """Bytes of its graph."""
-        return len(serialise(without_metadata(self.lowered)))
 
     @property
     def precision(self) -> str:
@@ -106,6 +99,11 @@ class Workbench:
     tolerance: Tolerance
     progress: Callable[[str], None]
 
+    @cached_property
+    def is_large(self) -> bool:
+        """Whether what a candidate leaves behind, such as Brevitas' network in cycles of references, is worth looking for."""
+        return sum(value.const_value.nbytes for value in self.graph.graph.initializers.values() if value.const_value is not None) > LARGE
+
     def lower(self, quantised: Quantised) -> ir.Model:
         graph = quantised_graph(self.graph, quantised)
         if quantised.recipe.between == "int8":
@@ -124,21 +122,31 @@ class Workbench:
             session = self.target.session(lowered)
         outputs = run_batches(session, self.held_out, self.program)
         verdict = judge(self.program.reference, self.held_out, self.expected, outputs, self.tolerance)
-        return Candidate(name, quantised.recipe, verdict, self.target, lowered, len(quantised.layers))
+        candidate = Candidate(name, quantised.recipe, verdict, self.target, lowered, len(serialise(without_metadata(lowered))), len(quantised.layers))
+        del session
+        trim()
+        return candidate
 
 
-def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list[Candidate], tuple[LayerCost, ...]]:
+def dense_candidates(
+    bench: Workbench, recipe: Recipe, auto: bool, kept: list[Quantised] | None = None
+) -> tuple[list[Candidate], tuple[LayerCost, ...]]:
     """The candidates in the order tried, and the layers' costs where they had to be measured.
 
     A network whose every operator has a form on integers is tried in integers throughout before all else.
     auto: int8 with its ladder, int8-dynamic and fp32, to be chosen by latency, both int8 in coarser weights where those are faster and pass;
     else the recipe's own ladder, with floats as the last rung.
     Where the rest shall run in fewer bits than fp32, the network in those alone comes first: one that does not bear it is quantised with fp32 around.
+    kept: integers that passed, to which this adds; those that passed with other floats around are not made again.
     """
     found: list[Candidate] = []
 
     def attempt(name: str, quantised: Quantised) -> Verdict:
         found.append(bench.candidate(name, quantised))
+        if found[-1].verdict.passed and kept is not None:
+            kept.append(replace(quantised, module=None))
+        if bench.is_large:
+            give_back()
         return found[-1].verdict
 
     def passes(name: str, candidate: Recipe) -> bool:
@@ -161,27 +169,16 @@ def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool) -> tuple[list
         if passes("int8 throughout", throughout) and not auto:
             return found, ()
     coarser = auto and coarser_passes(recipe)
-    ladder = Ladder(True) if coarser else climb(bench.program, recipe, bench.calibration, attempt, bench.progress)
+    before = (quantised.around(recipe.floats) for quantised in kept or ())
+    same = next((quantised for quantised in before if quantised.recipe == recipe), None)
+    known = same is not None and not coarser and attempt(recipe.default, same).passed
+    ladder = Ladder(True) if coarser or known else climb(bench.program, recipe, bench.calibration, attempt, bench.progress)
     dynamic = msgspec.structs.replace(recipe, default="int8-dynamic")
     if auto and dynamic.default in bench.target.precisions and not coarser_passes(dynamic):
         passes(dynamic.default, dynamic)
     if recipe.floats == "fp32" and (auto or not ladder.passed):
         found.append(_float(bench, _plain(recipe, "fp32")))
     return found, ladder.costs
-
-
-def rank(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> tuple[list[Candidate], list[Candidate]]:
-    """(the candidates, timed; those that pass, the best first): with `auto` the fastest measured, else the one with the most quantised layers.
-
-    Without one that passes, the one nearest to the reference is ranked alone, and the caller decides whether to go on.
-    """
-    timed = _timed(candidates, bench)
-    passed = [candidate for candidate in timed if candidate.verdict.passed]
-    if not passed:
-        return timed, [min(timed, key=lambda candidate: candidate.verdict.parity.relative_error)]
-    if auto and all(candidate.latency_ms is not None for candidate in passed):
-        return timed, sorted(passed, key=lambda candidate: candidate.latency_ms or 0.0)
-    return timed, sorted(passed, key=lambda candidate: -candidate.quantised_layers)
 
 
 def run_batches(session: HostSession, samples: Samples, program: Program, size: int = BATCH) -> list[np.ndarray]:
@@ -196,26 +193,4 @@ def _plain(recipe: Recipe, floats: Floats) -> Recipe:
 
 def _float(bench: Workbench, recipe: Recipe) -> Candidate:
     bench.progress(f"lowering {recipe.default}")
-    return bench.candidate(recipe.default, Quantised(recipe, {}, {}, bench.program.reference.module()))
-
-
-def _timed(candidates: Sequence[Candidate], bench: Workbench) -> list[Candidate]:
-    """Medians of one sample each, in turn, where the device could be this machine: it is named generically and its instructions fit."""
-    if bench.target.name != "cpu" or not bench.device.isa or not set(bench.device.isa) <= set(isa_flags()) or bench.device.cores is not None:
-        return list(candidates)
-    bench.progress("timing the candidates")
-    passing = [candidate for candidate in candidates if candidate.verdict.passed]
-    if len(passing) > 1:
-        give_back()  # all their sessions are open at once
-    sessions = [candidate.target.session(candidate.lowered) for candidate in passing]
-    query = dict(bench.held_out.take(slice(0, bench.program.fixed_batch or 1)).inputs)
-    times = in_turn([partial(session.run, None, query) for session in sessions], ROUNDS)
-    medians = {id(candidate): float(np.median(values)) for candidate, values in zip(passing, times, strict=True)}
-    return [replace(candidate, latency_ms=medians.get(id(candidate))) for candidate in candidates]
-
-
-def give_back() -> None:
-    """What nobody holds any more goes back to the system, as far as Python and the allocator keep it: half a second each time."""
-    gc.collect()
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    return bench.candidate(recipe.default, Quantised(recipe, {}, {}))

@@ -92,6 +92,7 @@ def compile(  # the public name: edgeattn.compile
         say("reading the recordings")
         user = read_recordings(Path(str(calib)), reference.inputs[0], window, roi)
     data = data_of(reference, user, example)
+    del user  # its halves are copies
     request = Request(
         with_metric(reference, data), device, data, Path(checkpoint), path, force, say, profiles or {}, engine, bank, subspace, variants, size_limit
     )

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from .candidates import AUTO, Candidate, Workbench, dense_candidates, give_back, rank
+from .candidates import AUTO, Candidate, Workbench, dense_candidates
 from .delivery import deliveries, files_of, manifest_of, marked
 from .devices import Device
 from .errors import GateFailed, InputError
@@ -20,9 +20,11 @@ from .export.graph import to_graph
 from .export.passes.compress_banks import compress_banks
 from .export.trace import Program, trace
 from .models.reference import Reference
+from .quantize.calibrate import Quantised
 from .quantize.gate import default_tolerance
 from .quantize.recipe import FLOATS, Recipe
 from .quantize.subspace import in_subspace
+from .ranking import rank
 from .runtime.bundle import write_bundle
 from .runtime.machine import isa_flags
 from .runtime.manifest import Check, Manifest
@@ -71,10 +73,14 @@ def compile_dense(
     bench = Workbench(program, graph, target, device, data.calibration, data.held_out, expected, tolerance, request.progress)
     candidates, costs = dense_candidates(bench, chosen_recipe, auto)
     for other in target.alternatives() if auto and request.engine is None and recipe is None else ():
+        others: list[Candidate] = []
+        kept: list[Quantised] = []
         for floats in other.floats(isa_flags()):
-            give_back()
+            if any(candidate.recipe.floats == floats for candidate in others):
+                continue  # tried where the network did not bear fewer bits
             wanted = msgspec.structs.replace(_recipe(other, device, AUTO[0]), floats=floats)
-            candidates += dense_candidates(replace(bench, target=other), wanted, auto)[0]
+            others += dense_candidates(replace(bench, target=other), wanted, auto, kept)[0]
+        candidates += others
     candidates, ranked = rank(candidates, bench, auto)
     if not ranked[0].verdict.passed and not request.force:
         failed = f"no candidate for {reference.name} on {device.name} passes the gate"

@@ -82,8 +82,8 @@ def with_metric(reference: Reference, data: Data) -> Reference:
 
 
 def first_samples(samples: Samples, count: int = 2) -> dict[str, np.ndarray]:
-    """The first samples as contiguous arrays, to trace with."""
-    return {name: np.ascontiguousarray(array[:count]) for name, array in samples.inputs.items()}
+    """The first samples as contiguous arrays of their own, to trace with."""
+    return {name: array[:count].copy(order="C") for name, array in samples.inputs.items()}
 
 
 def provenance_of(checkpoint: str | Path, reference: Reference, data: Data) -> Provenance:

@@ -19,6 +19,7 @@ from .passes.full_attention_mask import FullAttentionMask
 from .passes.linear_as_matmul import LinearAsMatMul
 from .passes.name_after_modules import NameAfterModules, RememberTrace
 from .passes.no_ops import DropNoOps
+from .passes.rewrite import Rewrite
 from .trace import Program
 from .written import OPSET, translations
 
@@ -48,7 +49,7 @@ def canonicalise(model: ir.Model) -> None:
         [
             folding.FoldConstantsPass(shape_inference=True, input_size_limit=folding.DEFAULT_CONSTANT_FOLD_INPUT_SIZE_LIMIT,
                                       output_size_limit=folding.DEFAULT_CONSTANT_FOLD_OUTPUT_SIZE_LIMIT),
-            rewriter.RewritePass(RULES),
+            Rewrite(RULES),
             DropNoOps(),
             common.RemoveUnusedNodesPass(),
         ],

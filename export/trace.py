@@ -82,6 +82,7 @@ def trace(reference: Reference, example: Mapping[str, np.ndarray], dynamic: Mapp
     if they were not asked for, and raise InputError if they were.
     """
     module = reference.module()
+    _share_weights(module, reference.state or {})
     names = [spec.name for spec in reference.inputs]
     tensors = {name: torch.from_numpy(np.ascontiguousarray(example[name])) for name in names}
     axes = _axis_names(names, dynamic)
@@ -96,6 +97,14 @@ def trace(reference: Reference, example: Mapping[str, np.ndarray], dynamic: Mapp
         except Exception as fixed_error:
             raise InputError(f"{reference.name} cannot be traced by torch.export: {_first_line(fixed_error)}") from fixed_error
     return Program(reference, exported, dict(example), axes, _specs(reference, example, axes))
+
+
+def _share_weights(module: nn.Module, state: Mapping[str, Any]) -> None:
+    """Lets the module that is traced, which nobody changes, read the checkpoint's tensors where they are instead of copies."""
+    for name, own in module.state_dict(keep_vars=True).items():
+        given = state.get(name)
+        if isinstance(given, torch.Tensor) and given.is_contiguous() and (given.dtype, given.shape) == (own.dtype, own.shape):
+            own.data = given.detach()
 
 
 def _axis_names(names: list[str], dynamic: Mapping[str, Iterable[int]] | None) -> dict[str, dict[int, str]]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ from ..errors import InputError
 from ..export.lift import lift
 from ..export.trace import Program, flatten_outputs
 from ..models.reference import Samples
-from .recipe import Precision, Recipe
+from .recipe import Floats, Precision, Recipe
 
 
 class EqualisationChanged(InputError):
@@ -55,13 +56,19 @@ class QuantisedLayer:
 
 @dataclass(frozen=True)
 class Quantised:
-    """What quantisation decided. tensors: other parameters it changed (equalisation), by name; module: Brevitas' own network."""
+    """What quantisation decided. tensors: other parameters it changed (equalisation), by name; module: Brevitas' own network, while it is kept."""
 
     recipe: Recipe
     layers: dict[str, QuantisedLayer]
     tensors: dict[str, np.ndarray]
-    module: nn.Module = field(repr=False)
+    module: nn.Module | None = field(default=None, repr=False)
     paths: tuple[str, ...] = ()
+
+    @property
+    def network(self) -> nn.Module:
+        """Brevitas' own, for a caller that has just quantised."""
+        assert self.module is not None
+        return self.module
 
     def without(self, paths: Sequence[str], reason: str) -> Quantised:
         """The same with these layers left in float."""
@@ -69,6 +76,10 @@ class Quantised:
         for path in paths:
             recipe = recipe.raised(path, recipe.floats, reason)
         return replace(self, recipe=recipe, layers={path: layer for path, layer in self.layers.items() if path not in paths})
+
+    def around(self, floats: Floats) -> Quantised:
+        """The same integers with the rest in these floats; for layers that the recipe itself puts into floats this changes nothing."""
+        return replace(self, recipe=msgspec.structs.replace(self.recipe, floats=floats))
 
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
@@ -87,7 +98,7 @@ def quantise(program: Program, recipe: Recipe, calibration: Samples, progress: C
     """
     say = progress or (lambda _: None)
     batches = Batches(calibration, program.fixed_batch)
-    original = other_parameters(lift(program.exported))
+    original = {} if recipe.equalise is None else other_parameters(lift(program.exported))
     say("equalising and calibrating" if recipe.equalise is not None else "calibrating")
     module = float_network(program, recipe, calibration)
     paths = layer_paths(module)
@@ -96,7 +107,7 @@ def quantise(program: Program, recipe: Recipe, calibration: Samples, progress: C
     with quiet(), torch.no_grad():
         module = _insert_quantisers(module, recipe, paths)
         _calibrate(module, recipe, batches)
-    changed = {name: value for name, value in other_parameters(module).items() if not np.array_equal(value, original[name])}
+    changed = {name: value for name, value in other_parameters(module).items() if name in original and not np.array_equal(value, original[name])}
     layers = {path: read_layer(module.get_submodule(path), recipe.precision(path)) for path in paths if recipe.quantises(path)}
     return Quantised(recipe, layers, changed, module.eval(), tuple(paths))
 

@@ -31,7 +31,7 @@ def sensitivity(program: Program, quantised: Quantised, calibration: Samples, pr
     samples = calibration.take(slice(0, max(SAMPLES // size, 1) * size))
     expected = program.run(samples.inputs)
     exact = float_network(program, quantised.recipe, calibration)
-    rounded = quantised.module
+    rounded = quantised.network
     costs = []
     for index, path in enumerate(quantised.layers):
         if progress is not None:

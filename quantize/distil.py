@@ -38,11 +38,11 @@ def finetune(
     samples = samples or _calibration(reference)
     program = reference if isinstance(reference, Program) else trace(reference, {k: v[:2] for k, v in samples.inputs.items()})
     quantised = quantise(program, recipe, samples)
-    before = other_parameters(quantised.module)
+    before = other_parameters(quantised.network)
     targets = program.run(samples.inputs)
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    module = quantised.module
+    module = quantised.network
     parameters = [parameter.requires_grad_(True) for parameter in module.parameters() if parameter.is_floating_point()]
     optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
     with quiet():

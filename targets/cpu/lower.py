@@ -7,6 +7,7 @@ from onnx_ir.passes import common
 from onnxscript import rewriter
 
 from ...devices import Device
+from ...export.passes.rewrite import Rewrite
 from ..attention_as_matmul import AttentionAsMatMul
 from ..graphs import tidy
 from ..merge_equal import MergeEqual
@@ -30,9 +31,7 @@ OLDEST = 20  # opset: the first with Gelu; ONNX Runtime 1.17 and later read it
 def lower(graph: ir.Model, device: Device) -> ir.Model:
     """A lowered copy; the canonical graph stays as it was."""
     model = graph.clone()
-    clean = ir.passes.PassManager(
-        [rewriter.RewritePass(rewriter._DEFAULT_REWRITE_RULES), SelectBeforeTranspose(), common.RemoveUnusedNodesPass()], steps=3
-    )
+    clean = ir.passes.PassManager([Rewrite(rewriter._DEFAULT_REWRITE_RULES), SelectBeforeTranspose(), common.RemoveUnusedNodesPass()], steps=3)
     ir.passes.Sequential(
         IntegerLinear(device.isa),
         IntegerConvolution(device.isa),
