@@ -21,7 +21,8 @@ import onnxruntime as ort
 import torch
 from networks import SHAPES
 from peaks import peaks
-from peers import Arrays, Peers, Run
+from peers import Peers
+from raw import Arrays, Run
 from report import bootstrap, taken, write
 from torch.utils.flop_counter import FlopCounterMode
 

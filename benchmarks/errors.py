@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from cpu import ZOO, subject
 from networks import SHAPES
-from peers import Peers, open_onnx, quantised_files
+from peers import Peers, quantised_files
+from raw import open_onnx
 from report import replace_section
 
 from edgeattn.runtime.machine import machine

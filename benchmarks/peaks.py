@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-from peers import open_onnx, open_openvino
+from raw import open_onnx, open_openvino
 
 from edgeattn.runtime.bursts import in_turn
 from edgeattn.runtime.machine import isa_flags

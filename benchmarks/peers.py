@@ -8,15 +8,15 @@ with NNCF's int8 for transformers.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir
-import onnxruntime as ort
 import torch
 from onnxruntime import quantization
+from raw import Arrays, Run, open_onnx, open_openvino
 
 from edgeattn.export.data import specs_of
 from edgeattn.export.graph import to_graph
@@ -27,9 +27,6 @@ from edgeattn.targets.attention_as_matmul import AttentionAsMatMul
 from edgeattn.targets.cpu.passes.signs import saturates
 from edgeattn.targets.graphs import tidy, without_metadata
 from edgeattn.targets.opset import LowerOpset
-
-Arrays = Mapping[str, np.ndarray]
-Run = Callable[[Arrays], object]
 
 
 class Peers:
@@ -59,23 +56,6 @@ def float_graph(module: torch.nn.Module, data: Arrays) -> onnx.ModelProto:
     model = onnx_ir.serde.serialize_model(without_metadata(graph))
     del model.graph.value_info[:]
     return model
-
-
-def open_onnx(model: str | bytes, threads: int, without: Sequence[str] = ()) -> Run:
-    """without: names of optimisers that ONNX Runtime leaves out."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=without)
-    return lambda x: session.run(None, x)
-
-
-def open_openvino(model: object, threads: int, options: Mapping[str, object]) -> Run:
-    import openvino
-
-    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", **options}
-    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
-    return lambda x: request.infer(x, share_inputs=True, share_outputs=True)
 
 
 def _torch(module: Callable[..., object]) -> Run:

@@ -1,8 +1,8 @@
 """A selective scan in chunks against the same scan unrolled step by step: python benchmarks/scan.py [--write]
 
 One Mamba layer of 64 channels with a state of 16. Seconds from the module to the canonical graph (tracing included), at 256 and 4,096 steps, and
-the latency of both forms at 256 steps on ONNX Runtime as the cpu target lowers them, and of the unrolled one as it was exported, in turn, one thread,
-one sample. --write puts the table into docs/performance.md.
+the latency of both forms at 256 steps on each installed engine as the cpu target lowers them, and of the unrolled one as it was exported (ONNX
+Runtime), in turn, one thread, one sample. --write puts the table into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import torch
-from exponents import DIM, graph_of, session_of
+from exponents import DIM, graph_of
 from networks import Selective
 from report import bootstrap, replace_section
 
+from edgeattn.devices import find_device
 from edgeattn.export.host import host_session, serialise
 from edgeattn.runtime.bursts import in_turn
-from edgeattn.runtime.machine import cpu_model
+from edgeattn.runtime.machine import cpu_model, isa_flags
 from edgeattn.targets.graphs import without_metadata
+from edgeattn.targets.target import find_target
 
 STATE, SHORT, LONG = 16, 256, 4096
 
@@ -48,21 +50,28 @@ def main(arguments: list[str]) -> None:
     found = {f"in chunks, {SHORT} steps": chunked, f"in chunks, {LONG} steps": made(Selective, LONG)[1], f"unrolled, {SHORT} steps": unrolled}
     found[f"unrolled, {SHORT} steps, as exported"] = exported
     x = {"x": np.random.default_rng(0).normal(size=(1, SHORT, DIM)).astype(np.float32)}
-    sessions = [session_of(graph), session_of(loop), host_session(serialise(without_metadata(loop)))]
-    outputs = [session.run(None, x)[0] for session in sessions]
+    device, target = find_device("cpu", isa_flags())[0], find_target("cpu")
+    engines = [target, *target.alternatives()]
+    sessions = {(engine.engine, index): engine.session(engine.lower(form, device)) for engine in engines for index, form in enumerate((graph, loop))}
+    sessions["onnxruntime", 2] = host_session(serialise(without_metadata(loop)))
+    outputs = [session.run(None, x)[0] for session in sessions.values()]
     assert all(np.allclose(output, outputs[0], atol=1e-4) for output in outputs), "the forms must agree"
-    times = in_turn([partial(session.run, None, x) for session in sessions], rounds=60, seconds=12.0)
-    for one, column in zip((chunked, unrolled, exported), times, strict=True):
-        one["ms"] = float(np.median(column))
-    ratios = {
-        name: bootstrap(column, times[0], np.divide) for name, column in zip(("as the cpu target lowers it", "as exported"), times[1:], strict=True)
-    }
+    times = dict(zip(sessions, in_turn([partial(session.run, None, x) for session in sessions.values()], rounds=60, seconds=20.0), strict=True))
+    for (engine, index), column in times.items():
+        (chunked, unrolled, exported)[index][engine] = float(np.median(column))
+    ratios = {f"on {engine}": bootstrap(times[engine, 1], times[engine, 0], np.divide) for engine, index in sessions if index == 1}
+    ratios["on onnxruntime as exported"] = bootstrap(times["onnxruntime", 2], times["onnxruntime", 0], np.divide)
     for name, one in found.items():
-        print(f"{name}: {one['nodes']} nodes, {one['seconds']:.1f} s" + (f", {one['ms']:.3g} ms" if "ms" in one else ""), flush=True)
+        shown = "".join(f", {one[engine.engine]:.3g} ms on {engine.engine}" for engine in engines if engine.engine in one)
+        print(f"{name}: {one['nodes']} nodes, {one['seconds']:.1f} s{shown}", flush=True)
     print(compared(ratios))
     Path("scan.json").write_text(json.dumps({"cpu": cpu_model(), "forms": found, "ratios": ratios}, indent=2) + "\n")
     if "--write" in arguments:
-        replace_section(Path(__file__).parents[1] / "docs" / "performance.md", "benchmarks/scan.py", markdown(found, compared(ratios)))
+        replace_section(
+            Path(__file__).parents[1] / "docs" / "performance.md",
+            "benchmarks/scan.py",
+            markdown(found, [engine.engine for engine in engines], compared(ratios)),
+        )
 
 
 def made(kind: type[Selective], steps: int) -> tuple[ir.Model, dict[str, Any]]:
@@ -77,10 +86,12 @@ def compared(ratios: dict[str, tuple[float, list[float]]]) -> str:
     return f"Unrolled over chunks at {SHORT} steps: {', '.join(shown)}."
 
 
-def markdown(figures: dict[str, dict[str, Any]], ratios: str) -> str:
-    lines = [f"On {cpu_model()}, one thread.", "", "| form | nodes | seconds to export | ms |", "| --- | --- | --- | --- |"]
+def markdown(figures: dict[str, dict[str, Any]], engines: list[str], ratios: str) -> str:
+    heads = ["form", "nodes", "seconds to export", *(f"ms on {engine}" for engine in engines)]
+    lines = [f"On {cpu_model()}, one thread.", "", f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for name, one in figures.items():
-        lines.append(f"| {name} | {one['nodes']} | {one['seconds']:.1f} | {format(one['ms'], '.3g') if 'ms' in one else ''} |")
+        times = [format(one[engine], ".3g") if engine in one else "" for engine in engines]
+        lines.append(f"| {' | '.join([name, str(one['nodes']), format(one['seconds'], '.1f'), *times])} |")
     return "\n".join(lines) + f"\n\n{ratios}\n"
 
 

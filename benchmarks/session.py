@@ -1,8 +1,9 @@
 """What a bundle's session costs over the raw engine, call by call and from a cold start: python benchmarks/session.py [--write]
 
 The ECG bundle on each installed engine, one thread, one sample; the raw engine reads the same file with the same options. Calls are taken in turn in
-one process, one after the other and then spaced as in a control loop; starts are new processes in turn, from the start of Python to the first answer,
-their bytecode compiled as pip does when it installs. "First" is a start where the machine has kept nothing of an earlier one (runtime/cache.py).
+one new process (calls.py), one after the other and then spaced as in a control loop; starts are new processes in turn, from the start of Python to
+the first answer, their bytecode compiled as pip does when it installs. "First" is a start where the machine has kept nothing of an earlier one
+(runtime/cache.py).
 --write puts the table into docs/performance.md.
 """
 
@@ -15,24 +16,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import open_onnx, open_openvino
+from calls import GAPS
 from report import bootstrap, replace_section
 
 import edgeattn
 from edgeattn.models.registry import find
-from edgeattn.runtime.bursts import in_turn, spaced
 from edgeattn.runtime.cache import VARIABLE
-from edgeattn.runtime.engines import SLOWER_FUSED
 from edgeattn.runtime.machine import machine
 
-ROUNDS, SECONDS, STARTS = 200, 20.0, 25
-GAPS = {5.0: 400, 20.0: 200, 100.0: 60}  # milliseconds from call to call: rounds
+STARTS = 25
 INPUT = "x = numpy.zeros((1, 256, 1), numpy.float32);"
 SESSION = f"import sys, numpy, edgeattn; {INPUT} edgeattn.load(sys.argv[1]).run(x=x)"
 RAW = {
@@ -55,34 +51,22 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for engine in [name for name in RAW if importlib.util.find_spec(name) is not None]:
             bundle = edgeattn.compile(find("ecg_nat").weights, engine=engine, output=Path(folder) / f"{engine}.edge").bundle
-            results["engines"][engine] = found = {"calls": calls(bundle, engine), "starts": starts(bundle, engine, Path(folder))}
+            results["engines"][engine] = found = {"calls": calls(bundle, engine, Path(folder)), "starts": starts(bundle, engine, Path(folder))}
             print(f"{engine}: {json.dumps(found)}", flush=True)
     Path("session.json").write_text(json.dumps(results, indent=2) + "\n")
     if "--write" in arguments:
         replace_section(Path(__file__).parents[1] / "docs" / "performance.md", "benchmarks/session.py", markdown(results))
 
 
-def calls(bundle: Path, engine: str) -> dict[str, Any]:
+def calls(bundle: Path, engine: str, folder: Path) -> dict[str, Any]:
     """Medians in microseconds, and their difference with its 95 % interval; by the milliseconds from call to call the medians of spaced ones."""
-    session = edgeattn.load(bundle)
-    x = find("ecg_nat").evaluation().inputs["x"][:1]
-    raw = raw_call(bundle, engine, x)
-    both = [partial(session.run, x=x), partial(raw, {"x": x})]
-    ours, theirs = (1000 * times for times in in_turn(both, ROUNDS, SECONDS))
+    np.save(folder / "x.npy", find("ecg_nat").evaluation().inputs["x"][:1])
+    words = [sys.executable, str(Path(__file__).with_name("calls.py")), str(bundle), engine, str(folder / "x.npy")]
+    measured = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    ours, theirs = (1000 * np.array(times) for times in measured["in_a_row"])
     added, interval = bootstrap(ours, theirs, np.subtract)
-    apart = {every: np.median(list(islice(spaced(both, every), rounds)), axis=0).ravel() for every, rounds in GAPS.items()}
-    spaced_us = {f"{every:g}": [1000 * float(value) for value in medians] for every, medians in apart.items()}
+    spaced_us = {f"{float(every):g}": [1000 * value for value in medians] for every, medians in measured["apart"].items()}
     return {"session_us": float(np.median(ours)), "raw_us": float(np.median(theirs)), "added_us": added, "interval": interval, "spaced_us": spaced_us}
-
-
-def raw_call(bundle: Path, engine: str, x: np.ndarray) -> Any:
-    if engine == "onnxruntime":
-        return open_onnx(str(bundle / "model.onnx"), 1, SLOWER_FUSED)
-    import openvino
-
-    model = openvino.Core().read_model(bundle / "model.onnx")
-    model.reshape({"x": x.shape})
-    return open_openvino(model, 1, {"INFERENCE_PRECISION_HINT": "f32"})
 
 
 def starts(bundle: Path, engine: str, folder: Path) -> dict[str, Any]:

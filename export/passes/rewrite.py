@@ -10,7 +10,7 @@ from onnxscript import rewriter
 
 
 class Rewrite(rewriter.RewritePass):
-    """As onnxscript's pass over the same rules, which tries every rule on every node: five of the sixty seconds of compiling ViT-tiny."""
+    """As onnxscript's pass over the same rules, which tries every rule on every node: 12 of 92 seconds of compiling ViT-tiny under a profiler."""
 
     def __init__(self, rules: Sequence[Any]) -> None:
         super().__init__(rewriter.pattern.RewriteRuleSet([_Rooted(rule) for rule in rules]))
