@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 import torch
 from networks import Selective
 from report import replace_section, style
@@ -24,7 +23,6 @@ from torch import nn
 
 from edgeattn.devices import find_device
 from edgeattn.export.graph import to_graph
-from edgeattn.export.host import host_session, serialise
 from edgeattn.export.trace import trace
 from edgeattn.models.ecg_nat import NeighbourhoodAttention
 from edgeattn.models.ister import DotAttention
@@ -34,9 +32,9 @@ from edgeattn.models.rpattention import RepresentativeAttention
 from edgeattn.runtime.bursts import in_turn
 from edgeattn.runtime.machine import cpu_model, isa_flags
 from edgeattn.runtime.manifest import TensorSpec
-from edgeattn.targets.graphs import without_metadata
-from edgeattn.targets.target import find_target
+from edgeattn.targets.target import DenseTarget, HostSession, find_target
 
+CPU = find_target("cpu")
 DIM, LENGTHS = 64, (256, 512, 1024, 2048, 4096, 8192)
 LAYERS: dict[str, Callable[[int], nn.Module]] = {
     "softmax": lambda tokens: SelfAttention(DIM, 4),
@@ -71,10 +69,9 @@ def graph_of(make: Callable[[], nn.Module], tokens: int) -> ir.Model:
     return to_graph(trace(reference, example))
 
 
-def session_of(graph: ir.Model) -> ort.InferenceSession:
-    """ONNX Runtime over the graph, lowered for this machine."""
-    lowered = find_target("cpu").lower(graph, find_device("cpu", isa_flags())[0])
-    return host_session(serialise(without_metadata(lowered)))
+def session_of(graph: ir.Model, engine: DenseTarget = CPU) -> HostSession:
+    """An engine of the cpu target over the graph, lowered for this machine."""
+    return engine.session(engine.lower(graph, find_device("cpu", isa_flags())[0]))
 
 
 def milliseconds(make: Callable[[int], nn.Module], tokens: int) -> float:

@@ -17,16 +17,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import torch
-from exponents import DIM, graph_of
+from exponents import CPU, DIM, graph_of, session_of
 from networks import Selective
 from report import bootstrap, replace_section
 
-from edgeattn.devices import find_device
 from edgeattn.export.host import host_session, serialise
 from edgeattn.runtime.bursts import in_turn
-from edgeattn.runtime.machine import cpu_model, isa_flags
+from edgeattn.runtime.machine import cpu_model
 from edgeattn.targets.graphs import without_metadata
-from edgeattn.targets.target import find_target
 
 STATE, SHORT, LONG = 16, 256, 4096
 
@@ -50,9 +48,8 @@ def main(arguments: list[str]) -> None:
     found = {f"in chunks, {SHORT} steps": chunked, f"in chunks, {LONG} steps": made(Selective, LONG)[1], f"unrolled, {SHORT} steps": unrolled}
     found[f"unrolled, {SHORT} steps, as exported"] = exported
     x = {"x": np.random.default_rng(0).normal(size=(1, SHORT, DIM)).astype(np.float32)}
-    device, target = find_device("cpu", isa_flags())[0], find_target("cpu")
-    engines = [target, *target.alternatives()]
-    sessions = {(engine.engine, index): engine.session(engine.lower(form, device)) for engine in engines for index, form in enumerate((graph, loop))}
+    engines = [CPU, *CPU.alternatives()]
+    sessions = {(engine.engine, index): session_of(form, engine) for engine in engines for index, form in enumerate((graph, loop))}
     sessions["onnxruntime", 2] = host_session(serialise(without_metadata(loop)))
     outputs = [session.run(None, x)[0] for session in sessions.values()]
     assert all(np.allclose(output, outputs[0], atol=1e-4) for output in outputs), "the forms must agree"

@@ -26,11 +26,11 @@ from zoo_page import write_page
 import edgeattn
 from edgeattn.errors import EdgeattnError
 from edgeattn.models.listing import STATUS, hash_of, status
-from edgeattn.models.memory import keep_freed_memory
 from edgeattn.models.metrics import ACCURACY, MEAN_SQUARED_ERROR
 from edgeattn.models.reference import Reference
 from edgeattn.models.registry import systems
 from edgeattn.runtime.bench import bench
+from edgeattn.runtime.memory import keep_freed_memory
 
 DEVICES = {"cpu": "cpu", "jetson": "jetson-orin-nano", "spinnaker": "spinnaker"}
 SECONDS = 3.0  # of each comparison

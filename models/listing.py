@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError
-from .memory import keep_freed_memory
+from ..runtime.memory import keep_freed_memory
 from .reference import Reference
 from .registry import find, systems
 from .training import Progress, plain_state
