@@ -14,7 +14,7 @@ from .errors import InputError
 from .runtime.golden import FILE, Golden, pack_golden
 from .runtime.manifest import SCHEMA_VERSION, Check, Manifest, TensorSpec, Tolerance, Variant
 from .sources import Data, Request, provenance_of
-from .targets.target import Artifact
+from .targets.target import Artifact, HostSession
 
 GOLDEN = 16  # samples kept in the bundle with the reference's outputs
 MB = 1e6
@@ -44,8 +44,10 @@ def deliveries(request: Request, bench: Workbench, ranked: Sequence[Candidate]) 
     sizes: list[tuple[int, str]] = []
     limit = np.inf if request.size_limit is None else MB * request.size_limit
     for candidate in _in_turn_by_engine(ranked):
-        golden = _golden(bench, request.data, candidate)
-        artifact = candidate.target.package(candidate.lowered, bench.device, request.profiles, golden)
+        session = candidate.target.session(candidate.lowered)
+        golden = _golden(bench, request.data, session)
+        artifact = candidate.target.package(candidate.lowered, bench.device, request.profiles, golden, session)
+        del session
         name = _name(candidate, found) if request.variants > 1 else ""
         one = Delivery(name, f"variants/{name}/" if found else "", candidate, artifact, golden)
         sizes.append((one.size, candidate.name))
@@ -134,12 +136,12 @@ def _name(candidate: Candidate, others: Sequence[Delivery]) -> str:
     return name if name not in {other.name for other in others} else f"{name}-{len(others)}"
 
 
-def _golden(bench: Workbench, data: Data, candidate: Candidate) -> Golden:
+def _golden(bench: Workbench, data: Data, session: HostSession) -> Golden:
     program = bench.program
     count = program.fixed_batch or min(GOLDEN, len(data.held_out))
     part = data.held_out.take(slice(0, count))
     names = program.outputs
-    outputs = run_batches(candidate.target.session(candidate.lowered), part, program, size=1)
+    outputs = run_batches(session, part, program, size=1)
     ranges = {name: np.array([array.min(), array.max()]) for name, array in data.calibration.inputs.items()}
     return Golden(
         {name: np.ascontiguousarray(array) for name, array in part.inputs.items()},

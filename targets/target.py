@@ -101,10 +101,11 @@ class DenseTarget(Target, Protocol):
     def floating(self, lowered: Any, session: Any) -> list[str]:
         """Quantised layers of a lowered graph that its session computes in float all the same: quantising them only costs accuracy."""
 
-    def package(self, lowered: Any, device: Device, profiles: Mapping[str, Profile], golden: Golden) -> Artifact:
+    def package(self, lowered: Any, device: Device, profiles: Mapping[str, Profile], golden: Golden, session: Any) -> Artifact:
         """The files, with what the engine made of them read back.
 
-        profiles: shapes by input that the user asked for; golden: the vectors that the bundle will carry.
+        profiles: shapes by input that the user asked for; golden: the vectors that the bundle will carry; session: over the lowered graph, open
+        already.
         """
 
 

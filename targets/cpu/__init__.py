@@ -62,7 +62,14 @@ class CpuTarget:
         """OpenVINO, where it is installed."""
         return (OPENVINO,) if importlib.util.find_spec("openvino") is not None else ()
 
-    def package(self, lowered: ir.Model, device: Device, profiles: Mapping[str, Profile] = NO_PROFILES, golden: Golden | None = None) -> Artifact:
+    def package(
+        self,
+        lowered: ir.Model,
+        device: Device,
+        profiles: Mapping[str, Profile] = NO_PROFILES,
+        golden: Golden | None = None,
+        session: ort.InferenceSession | None = None,
+    ) -> Artifact:
         """The .onnx file, with ONNX Runtime's optimised graph read back."""
         precision = layer_precisions(lowered)
         integers = tuple(path for path, kind in precision.items() if kind in ("int8", "int8-dynamic"))

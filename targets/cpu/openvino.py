@@ -60,7 +60,7 @@ class OpenVinoTarget:
         return ("bf16", "fp32") if BFLOAT16 & set(isa) else ("fp32",)
 
     def session(self, lowered: ir.Model) -> Session:
-        return Session(_model(lowered))
+        return Session(OpenVinoModel(lambda: serialise(without_metadata(lowered)), floats=floats_of(lowered)))
 
     def floating(self, lowered: ir.Model, session: Session) -> list[str]:
         """Seen for products of one input feature: 3 of the 106 layers of attention_mamba, in the graph for one sample alone."""
@@ -70,11 +70,18 @@ class OpenVinoTarget:
     def alternatives(self) -> tuple[DenseTarget, ...]:
         return ()
 
-    def package(self, lowered: ir.Model, device: Device, profiles: Mapping[str, Profile] = NO_PROFILES, golden: Golden | None = None) -> Artifact:
+    def package(
+        self,
+        lowered: ir.Model,
+        device: Device,
+        profiles: Mapping[str, Profile] = NO_PROFILES,
+        golden: Golden | None = None,
+        session: Session | None = None,
+    ) -> Artifact:
         """The .onnx file, with the plug-in's execution graph read back."""
         precision = layer_precisions(lowered)
         data = serialise(without_metadata(lowered))
-        kinds, quantised, integers = _products(lowered, _model(lowered))
+        kinds, quantised, integers = _products(lowered, (session or self.session(lowered)).model)
         floating = sorted(quantised - integers)
         warnings = (f"OpenVINO runs {len(floating)} quantised layers in float: {', '.join(floating)}.",) if floating else ()
         return Artifact(
@@ -89,10 +96,6 @@ class OpenVinoTarget:
             floats=floats_of(lowered),
             warnings=(*warnings, "this bundle needs OpenVINO on the device: pip install 'edgeattn[openvino]'."),
         )
-
-
-def _model(lowered: ir.Model) -> OpenVinoModel:
-    return OpenVinoModel(lambda: serialise(without_metadata(lowered)), floats=floats_of(lowered))
 
 
 class Session:

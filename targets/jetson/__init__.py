@@ -64,7 +64,14 @@ class JetsonTarget:
     def alternatives(self) -> tuple[DenseTarget, ...]:
         return ()
 
-    def package(self, lowered: ir.Model, device: Device, profiles: Mapping[str, Profile] = NO_PROFILES, golden: Golden | None = None) -> Artifact:
+    def package(
+        self,
+        lowered: ir.Model,
+        device: Device,
+        profiles: Mapping[str, Profile] = NO_PROFILES,
+        golden: Golden | None = None,
+        session: ort.InferenceSession | None = None,
+    ) -> Artifact:
         """The .onnx file and how it is built; beside a float16 one, host.onnx shows on a CPU what it computes.
 
         Raises InputError where a rule still holds after lowering.
