@@ -6,6 +6,9 @@ folder=${1:?usage: tests/aarch64.sh FOLDER}
 [ -f "$folder/ready" ] && exit 0
 mkdir -p "$folder/debs" "$folder/root" "$folder/site"
 folder=$(cd "$folder" && pwd)
+exec 9> "$folder/lock"
+flock 9 # two test workers may come at once
+[ -f "$folder/ready" ] && exit 0
 
 command -v qemu-aarch64-static >/dev/null || { apt-get update -qq && apt-get install -y -qq qemu-user-static; } >/dev/null
 
