@@ -46,6 +46,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/exponents.py --write
 	$(BIN)/python benchmarks/scan.py --write
 	$(BIN)/python benchmarks/operators.py --write
+	$(BIN)/python benchmarks/convolutions.py --write
 	$(BIN)/python benchmarks/compiling.py --write
 
 # Every system of the zoo to its targets: models/status.json and docs/zoo.md; under half an hour (26 minutes on an AMD EPYC with AVX2).

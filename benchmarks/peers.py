@@ -29,6 +29,16 @@ from edgeattn.targets.graphs import tidy, without_metadata
 from edgeattn.targets.opset import LowerOpset
 
 
+class Rows(quantization.CalibrationDataReader):
+    """Samples one by one, as ONNX Runtime's quantiser asks for them."""
+
+    def __init__(self, rows: list[dict[str, np.ndarray]]) -> None:
+        self._rows = iter(rows)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._rows, None)
+
+
 class Peers:
     """The files of every peer, made once; `runs` opens them with so many threads."""
 
@@ -78,20 +88,13 @@ def _float_files(model: onnx.ModelProto, folder: Path) -> dict[str, Path]:
 def quantised_files(source: Path, rows: list[dict[str, np.ndarray]], folder: Path, reduce_range: bool = saturates(isa_flags())) -> dict[str, Path]:
     """reduce_range: weights of 7 bits, which ONNX Runtime's documentation asks for on CPUs without VNNI; not its default."""
 
-    class Reader(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self.rows = iter(rows)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self.rows, None)
-
     files = {label: folder / f"{label.replace(' ', '-')}.onnx" for label in ("static int8", "dynamic int8")}
     graph = onnx.load(source).graph
     weights = {tensor.name for tensor in graph.initializer}
     products = [node.name for node in graph.node if node.op_type == "MatMul" and not weights & set(node.input)]
     common = {"per_channel": True, "op_types_to_quantize": ["MatMul", "Gemm"], "reduce_range": reduce_range}
     quantization.quantize_static(
-        source, str(files["static int8"]), Reader(), nodes_to_exclude=products, activation_type=quantization.QuantType.QUInt8, **common
+        source, str(files["static int8"]), Rows(rows), nodes_to_exclude=products, activation_type=quantization.QuantType.QUInt8, **common
     )
     quantization.quantize_dynamic(source, str(files["dynamic int8"]), **common)
     return files

@@ -40,6 +40,17 @@ class Vision(nn.Module):
         return self.head(self.line(x.flatten(2)).mean(-1))
 
 
+class Named(nn.Module):
+    """A layer behind an input called x."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x)
+
+
 @pytest.fixture(scope="module")
 def program():
     torch.manual_seed(0)
@@ -72,7 +83,9 @@ def test_the_engine_runs_every_convolution_in_integers_and_computes_the_same(pro
     graph = quantised_graph(to_graph(program), quantised)
     lowered = lower(graph, device(SIGNS[name]))
     kinds = [node.op_type for node in lowered.graph]
-    assert kinds.count("QLinearConv") == 1 and kinds.count("ConvInteger") == 3 and "Conv" not in kinds
+    assert [kinds.count(kind) for kind in ("QLinearConv", "ConvInteger", "MatMulIntegerToFloat", "Conv")] == [1, 1, 3, 0], (
+        "a kernel of its own by groups"
+    )
     layers = tuple(layer_precisions(lowered))
     assert set(read_back(serialise(lowered), layers).integer) == set(layers) == set(quantised.layers)
     inputs = images(32, 2)
@@ -80,6 +93,51 @@ def test_the_engine_runs_every_convolution_in_integers_and_computes_the_same(pro
         expected = host_session(graph, optimise=False).run(None, inputs)[0]
         error = np.abs(host_session(lowered).run(None, inputs)[0] - expected).max() / np.abs(expected).max()
         assert error < 0.02, "what a rounded bias may turn over, and nothing more"
+
+
+GEOMETRIES = {
+    "padded": nn.Conv2d(8, 16, 3, padding=1),
+    "stride and dilation": nn.Conv2d(8, 16, 3, stride=2, padding=(2, 1), dilation=(2, 1), bias=False),
+    "one tap": nn.Conv2d(8, 16, 1),
+    "one tap, every other place": nn.Conv2d(8, 16, 1, stride=2),
+    "side by side": nn.Conv2d(8, 16, 4, stride=4),
+    "side by side in a line": nn.Conv2d(8, 16, (1, 12), stride=(1, 12)),
+    "side by side with a rest": nn.Conv2d(8, 16, 5, stride=5),
+    "many taps side by side": nn.Conv2d(8, 16, 12, stride=12),
+    "many taps": nn.Conv2d(8, 16, 9),
+    "padded at one side": nn.Conv2d(8, 16, (4, 1), padding="same"),
+    "one channel": nn.Conv2d(8, 1, 3),
+    "two groups": nn.Conv2d(8, 16, 3, groups=2),
+    "every channel by itself": nn.Conv2d(8, 8, 3, padding=1, groups=8),
+    "too many groups": nn.Conv2d(8, 256, 7, groups=8),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_every_geometry_computes_what_its_pairs_compute(name):
+    inputs = {"x": np.random.default_rng(0).standard_normal((2, 8, 12, 12)).astype(np.float32)}
+    spec = TensorSpec(name="x", shape=(2, 8, 12, 12), dtype="float32")
+    program = trace(Reference(name, lambda: Named(GEOMETRIES[name]), (spec,), ("y",), "a test", "regression"), inputs)
+    graph = quantised_graph(to_graph(program), quantise(program, Recipe(activation="asymmetric"), Samples(inputs)))
+    lowered = lower(graph, device(SIGNS["AVX2"]))
+    expected = host_session(graph, optimise=False).run(None, inputs)[0]
+    assert np.allclose(host_session(lowered).run(None, inputs)[0], expected, atol=1e-5 * np.abs(expected).max())
+    kinds = [node.op_type for node in lowered.graph]
+    assert ("ConvInteger" in kinds) == (name in ("many taps", "one channel", "too many groups")) and "Conv" not in kinds
+
+
+@pytest.mark.parametrize("length", [9, 20])
+def test_a_convolution_over_an_axis_of_any_length_computes_what_its_pairs_compute(length):
+    inputs = {"x": np.random.default_rng(0).standard_normal((2, 8, 16)).astype(np.float32)}
+    module = Named(nn.Conv1d(8, 16, 3, padding=1))
+    spec = TensorSpec(name="x", shape=(2, 8, 16), dtype="float32")
+    program = trace(Reference("line", lambda: module, (spec,), ("y",), "a test", "regression"), inputs, {"x": (0, 2)})
+    graph = quantised_graph(to_graph(program), quantise(program, Recipe(activation="asymmetric"), Samples(inputs)))
+    lowered = lower(graph, device(SIGNS["AVX2"]))
+    given = {"x": np.random.default_rng(1).standard_normal((3, 8, length)).astype(np.float32)}
+    expected = host_session(graph, optimise=False).run(None, given)[0]
+    assert np.allclose(host_session(lowered).run(None, given)[0], expected, atol=1e-5 * np.abs(expected).max())
+    assert "ConvInteger" not in [node.op_type for node in lowered.graph]
 
 
 def test_integers_stay_near_the_float_network(program):

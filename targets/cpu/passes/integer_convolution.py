@@ -9,6 +9,8 @@ from onnx_ir.passes import common
 from ....export.passes.constants import constant
 from ....export.passes.linear_as_matmul import LAYER
 from ....quantize.insert import PRECISION
+from .integer_linear import MICROSOFT
+from .patches import filled, patches
 from .signs import Signs
 
 
@@ -17,7 +19,9 @@ class IntegerConvolution(ir.passes.InPlacePass):
 
     1. The only reader, through a Relu or not, is the Q of another quantised layer: QLinearConv, which gives that layer's integers;
        its bias is rounded to int32 at the scale of the products.
-    2. Else: ConvInteger, then its int32 sums as float, times the scales, plus the bias.
+    2. Else: MatMulIntegerToFloat over the patches of the input (patches.py), which ONNX Runtime multiplies up to 14 times as fast as
+       ConvInteger; groups as one, with zeros between them.
+    3. Without such patches: ConvInteger, then its int32 sums as float, times the scales, plus the bias.
     Signs follow the instruction set (`Signs`). Left alone: float convolutions.
     """
 
@@ -36,10 +40,10 @@ class IntegerConvolution(ir.passes.InPlacePass):
     def _replace(self, graph: ir.Graph, node: ir.Node) -> None:
         quantise = self.signs.set_input(graph, node)
         reader = _requantisation(node)
-        if reader is None:
-            self._to_float(graph, node, quantise)
-        else:
+        if reader is not None:
             self._to_integers(graph, node, quantise, reader)
+        elif not self._to_product(graph, node, quantise):
+            self._to_float(graph, node, quantise)
 
     def _to_integers(self, graph: ir.Graph, node: ir.Node, quantise: ir.Node, reader: ir.Node) -> None:
         channels = int(node.inputs[1].shape[0])  # type: ignore[union-attr,index,arg-type]
@@ -56,6 +60,29 @@ class IntegerConvolution(ir.passes.InPlacePass):
         relu = reader.inputs[0].producer() if reader.inputs[0] is not None else None
         removed = [reader, relu, node] if relu is not None and relu is not node else [reader, node]
         ir.convenience.replace_nodes_and_values(graph, reader, removed, [new], [old], [output])
+
+    def _to_product(self, graph: ir.Graph, node: ir.Node, quantise: ir.Node) -> bool:
+        """Whether it has such a form, which then stands in its place."""
+        path, old = node.metadata_props[LAYER], node.outputs[0]
+        assert quantise.inputs[2] is not None and old.shape is not None
+        weight, scale, zero = self.signs.weights(graph, node, int(node.inputs[1].shape[0]))  # type: ignore[union-attr,index,arg-type]
+        whole = filled(_array(weight), node.attributes.get_int("group", 1), int(_array(zero)[0]))
+        found = None if whole is None else patches(graph, node, quantise.outputs[0], quantise.inputs[2], whole, path)
+        if found is None:
+            return False
+        columns = constant(graph, f"{weight.name}.columns", np.ascontiguousarray(found.weight))
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        inputs = [found.rows, columns, quantise.inputs[1], scale, quantise.inputs[2], zero, bias]
+        product = ir.node("MatMulIntegerToFloat", inputs, domain=MICROSOFT, name=f"{path}/MatMulIntegerToFloat")
+        product.metadata_props.update(node.metadata_props)
+        rank = len(old.shape)
+        back = ir.node("Transpose", [product.outputs[0]], {"perm": [0, rank - 1, *range(1, rank - 1)]}, name=f"{path}/Transpose:out")
+        product.outputs[0].name, product.outputs[0].dtype = str(product.name), old.dtype
+        product.outputs[0].shape = ir.Shape([old.shape[0], *old.shape[2:], old.shape[1]])
+        output = back.outputs[0]
+        output.name, output.shape, output.dtype = old.name, old.shape, old.dtype
+        ir.convenience.replace_nodes_and_values(graph, node, [node], [*found.nodes, product, back], [old], [output])
+        return True
 
     def _to_float(self, graph: ir.Graph, node: ir.Node, quantise: ir.Node) -> None:
         path, old = node.metadata_props[LAYER], node.outputs[0]
