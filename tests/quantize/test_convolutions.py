@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from onnx_ir.passes import common
 from torch import nn
 
 from edgeattn.devices import find_device
@@ -83,9 +84,8 @@ def test_the_engine_runs_every_convolution_in_integers_and_computes_the_same(pro
     graph = quantised_graph(to_graph(program), quantised)
     lowered = lower(graph, device(SIGNS[name]))
     kinds = [node.op_type for node in lowered.graph]
-    assert [kinds.count(kind) for kind in ("QLinearConv", "ConvInteger", "MatMulIntegerToFloat", "Conv")] == [1, 1, 3, 0], (
-        "a kernel of its own by groups"
-    )
+    counts = [kinds.count(kind) for kind in ("QLinearConv", "MatMulIntegerToFloat", "ConvInteger", "Conv")]
+    assert counts == [1, 4, 0, 0]
     layers = tuple(layer_precisions(lowered))
     assert set(read_back(serialise(lowered), layers).integer) == set(layers) == set(quantised.layers)
     inputs = images(32, 2)
@@ -124,6 +124,30 @@ def test_every_geometry_computes_what_its_pairs_compute(name):
     assert np.allclose(host_session(lowered).run(None, inputs)[0], expected, atol=1e-5 * np.abs(expected).max())
     kinds = [node.op_type for node in lowered.graph]
     assert ("ConvInteger" in kinds) == (name in ("many taps", "one channel", "too many groups")) and "Conv" not in kinds
+
+
+class Pyramid(nn.Module):
+    """One layer on two sizes."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x).mean((2, 3)) + self.layer(x[:, :, :8, :8]).mean((2, 3))
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(2, 16, 4, stride=4), nn.Conv2d(2, 16, 3, padding=1)], ids=["side by side", "by tap"])
+def test_a_layer_called_on_two_sizes_computes_what_its_pairs_compute(layer):
+    inputs = {"x": np.random.default_rng(0).standard_normal((2, 2, 16, 16)).astype(np.float32)}
+    spec = TensorSpec(name="x", shape=(2, 2, 16, 16), dtype="float32")
+    program = trace(Reference("pyramid", lambda: Pyramid(layer), (spec,), ("y",), "a test", "regression"), inputs)
+    graph = quantised_graph(to_graph(program), quantise(program, Recipe(activation="asymmetric"), Samples(inputs)))
+    lowered = lower(graph, device(SIGNS["AVX2"]))
+    common.NameFixPass()(graph)
+    expected = host_session(graph, optimise=False).run(None, inputs)[0]
+    assert np.allclose(host_session(lowered).run(None, inputs)[0], expected, atol=1e-5 * np.abs(expected).max())
+    assert [node.op_type for node in lowered.graph].count("MatMulIntegerToFloat") == 2
 
 
 @pytest.mark.parametrize("length", [9, 20])

@@ -92,8 +92,9 @@ def _side_by_side(graph: ir.Graph, source: ir.Value, window: Window, weight: np.
     channels, axes = weight.shape[1], len(window.kernel)
     places = [int(size) // step for size, step in _steps(source, window)]  # type: ignore[call-overload]
     parts = [size for pair in zip(places, window.kernel, strict=True) for size in pair]
-    split = constant(graph, f"{path}.tiles", np.array([0, channels, *parts], np.int64))
-    joined = constant(graph, f"{path}.patches", np.array([0, *places, channels * math.prod(window.kernel)], np.int64))
+    size = "x".join(map(str, places))  # a layer may be called on several
+    split = constant(graph, f"{path}.tiles.{size}", np.array([0, channels, *parts], np.int64))
+    joined = constant(graph, f"{path}.patches.{size}", np.array([0, *places, channels * math.prod(window.kernel)], np.int64))
     order = [0, *range(2, 2 + 2 * axes, 2), 1, *range(3, 2 + 2 * axes, 2)]
     batch = source.shape[0]  # type: ignore[index]
     tiles = _made("Reshape", [source, split], f"{path}/Reshape:tiles", source, [batch, channels, *parts])
