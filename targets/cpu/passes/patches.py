@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from ....export.passes.constants import constant
+from .one_reshape import shape_input
 
 MOST_TAPS, FEWEST_PRODUCTS = 49, 16  # a Slice a tap; below so many products a tap a convolution's own kernel is as fast
 LARGEST_FILLED = 65_536  # weights of groups, zeros between them included: a fourth to a half of ConvInteger's time with VNNI, as much without
@@ -92,14 +94,12 @@ def _side_by_side(graph: ir.Graph, source: ir.Value, window: Window, weight: np.
     channels, axes = weight.shape[1], len(window.kernel)
     places = [int(size) // step for size, step in _steps(source, window)]  # type: ignore[call-overload]
     parts = [size for pair in zip(places, window.kernel, strict=True) for size in pair]
-    size = "x".join(map(str, places))  # a layer may be called on several
-    split = constant(graph, f"{path}.tiles.{size}", np.array([0, channels, *parts], np.int64))
-    joined = constant(graph, f"{path}.patches.{size}", np.array([0, *places, channels * math.prod(window.kernel)], np.int64))
     order = [0, *range(2, 2 + 2 * axes, 2), 1, *range(3, 2 + 2 * axes, 2)]
     batch = source.shape[0]  # type: ignore[index]
-    tiles = _made("Reshape", [source, split], f"{path}/Reshape:tiles", source, [batch, channels, *parts])
+    split, joined = [batch, channels, *parts], [batch, *places, weight[0].size]
+    tiles = _made("Reshape", [source, shape_input(graph, split)], f"{path}/Reshape:tiles", source, split)
     turned = _made("Transpose", [tiles.outputs[0]], f"{path}/Transpose:tiles", source, [batch, *places, channels, *window.kernel], perm=order)
-    rows = _made("Reshape", [turned.outputs[0], joined], f"{path}/Reshape:patches", source, [batch, *places, weight[0].size])
+    rows = _made("Reshape", [turned.outputs[0], shape_input(graph, joined)], f"{path}/Reshape:patches", source, joined)
     return Patches(rows.outputs[0], [tiles, turned, rows], weight.reshape(len(weight), -1).T)
 
 
@@ -110,7 +110,7 @@ def _by_tap(graph: ir.Graph, node: ir.Node, source: ir.Value, zero: ir.Value, wi
     space = source.shape[2:] if source.shape is not None else [None] * axes
     nodes = [_made("Transpose", [source], f"{path}/Transpose:in", source, [batch, *space, channels], perm=[0, *range(2, 2 + axes), 1])]
     if any(window.before + window.after):
-        pads = constant(graph, f"{path}.pads", np.array([0, *window.before, 0, 0, *window.after, 0], np.int64))
+        pads = _numbers(graph, [0, *window.before, 0, 0, *window.after, 0])
         padded = [
             size + before + after if isinstance(size, int) else None for size, before, after in zip(space, window.before, window.after, strict=True)
         ]
@@ -129,14 +129,17 @@ def _tap(graph: ir.Graph, whole: ir.Value, window: Window, offset: tuple[int, ..
     begins = [at * dilation for at, dilation in zip(offset, window.dilations, strict=True)]
     reaches = [(size - 1) * dilation for size, dilation in zip(window.kernel, window.dilations, strict=True)]
     ends = [begin - reach if begin < reach else END for begin, reach in zip(begins, reaches, strict=True)]
-    name = f"{path}.tap.{'.'.join(map(str, offset))}"
-    axes = range(1, 1 + len(offset))
-    bounds = {"begin": begins, "end": ends, "axes": axes, "step": window.strides}
-    inputs = [constant(graph, f"{name}.{kind}", np.array(list(numbers), np.int64)) for kind, numbers in bounds.items()]
+    inputs = [_numbers(graph, numbers) for numbers in (begins, ends, range(1, 1 + len(offset)), window.strides)]
     return _made("Slice", [whole, *inputs], f"{path}/Slice:{'.'.join(map(str, offset))}", whole, shape)
 
 
-def _made(kind: str, inputs: list[ir.Value], name: str, like: ir.Value, shape: list[object], **attributes: object) -> ir.Node:
+def _numbers(graph: ir.Graph, numbers: Iterable[int]) -> ir.Value:
+    """Named by what it holds, so that taps and layers share it."""
+    array = np.array(list(numbers), np.int64)
+    return constant(graph, f"numbers.{'x'.join(map(str, array))}", array)
+
+
+def _made(kind: str, inputs: list[ir.Value | None], name: str, like: ir.Value, shape: list[object], **attributes: object) -> ir.Node:
     node = ir.node(kind, inputs, attributes, name=name)  # type: ignore[arg-type]
     node.outputs[0].name, node.outputs[0].dtype, node.outputs[0].shape = name, like.dtype, ir.Shape(shape)  # type: ignore[arg-type]
     return node
