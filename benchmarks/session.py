@@ -1,8 +1,8 @@
 """What a bundle's session costs over the raw engine, call by call and from a cold start: python benchmarks/session.py [--write]
 
 The ECG bundle on each installed engine, one thread, one sample; the raw engine reads the same file with the same options. Calls are taken in turn in
-one new process (calls.py), one after the other and then spaced as in a control loop; starts are new processes in turn, from the start of Python to
-the first answer, their bytecode compiled as pip does when it installs. "First" is a start where the machine has kept nothing of an earlier one
+new processes (calls.py), one after the other and then spaced as in a control loop; starts are new processes in turn, from the start of Python to the
+first answer, their bytecode compiled as pip does when it installs. "First" is a start where the machine has kept nothing of an earlier one
 (runtime/cache.py).
 --write puts the table into docs/performance.md.
 """
@@ -28,7 +28,7 @@ from edgeattn.models.registry import find
 from edgeattn.runtime.cache import VARIABLE
 from edgeattn.runtime.machine import machine
 
-STARTS = 25
+STARTS, PROCESSES = 25, 8
 INPUT = "x = numpy.zeros((1, 256, 1), numpy.float32);"
 SESSION = f"import sys, numpy, edgeattn; {INPUT} edgeattn.load(sys.argv[1]).run(x=x)"
 RAW = {
@@ -59,14 +59,19 @@ def main(arguments: list[str]) -> None:
 
 
 def calls(bundle: Path, engine: str, folder: Path) -> dict[str, Any]:
-    """Medians in microseconds, and their difference with its 95 % interval; by the milliseconds from call to call the medians of spaced ones."""
+    """Microseconds, medians over processes, with the least and the largest difference in one; by the milliseconds from call to call those spaced."""
     np.save(folder / "x.npy", find("ecg_nat").evaluation().inputs["x"][:1])
     words = [sys.executable, str(Path(__file__).with_name("calls.py")), str(bundle), engine, str(folder / "x.npy")]
-    measured = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-    ours, theirs = (1000 * np.array(times) for times in measured["in_a_row"])
-    added, interval = bootstrap(ours, theirs, np.subtract)
-    spaced_us = {f"{float(every):g}": [1000 * value for value in medians] for every, medians in measured["apart"].items()}
-    return {"session_us": float(np.median(ours)), "raw_us": float(np.median(theirs)), "added_us": added, "interval": interval, "spaced_us": spaced_us}
+    seen = [subprocess.run([*words, first], check=True, capture_output=True, text=True).stdout for first in ("session", "raw") * (PROCESSES // 2)]
+    measured = [json.loads(text) for text in seen]
+    rows = 1000 * np.array([[np.median(times) for times in found["in_a_row"]] for found in measured])
+    added = rows[:, 0] - rows[:, 1]
+    spaced_us = {
+        f"{float(every):g}": np.median([1000 * np.array(found["apart"][every]) for found in measured], axis=0).tolist()
+        for every in measured[0]["apart"]
+    }
+    ours, theirs = np.median(rows, axis=0).tolist()
+    return {"session_us": ours, "raw_us": theirs, "added_us": float(np.median(added)), "range": [added.min(), added.max()], "spaced_us": spaced_us}
 
 
 def starts(bundle: Path, engine: str, folder: Path) -> dict[str, Any]:
@@ -97,11 +102,19 @@ def start(code: str, environment: dict[str, str], bundle: Path) -> float:
 def markdown(results: dict[str, Any]) -> str:
     at = results["machine"]
     text = f"{at['cpu']}, load {at['load_average_1min']:.1f} at the start.\n\n"
-    heads = ["engine", "raw call, us", "session's, us", "added, us (95 % interval)", "raw start, ms", "session's, ms", "ratio (95 % interval)"]
+    heads = [
+        "engine",
+        "raw call, us",
+        "session's, us",
+        f"added, us (least to most of {PROCESSES} processes)",
+        "raw start, ms",
+        "session's, ms",
+        "ratio (95 % interval)",
+    ]
     text += f"| {' | '.join([*heads, 'ratio of the first start'])} |\n{'| --- ' * (len(heads) + 1)}|\n"
     for engine, found in results["engines"].items():
         call, begin = found["calls"], found["starts"]
-        low, high = call["interval"]
+        low, high = call["range"]
         cells = [engine, f"{call['raw_us']:.0f}", f"{call['session_us']:.0f}", f"{call['added_us']:.1f} ({low:.1f} to {high:.1f})"]
         low, high = begin["later_interval"]
         cells += [f"{begin['raw_ms']:.0f}", f"{begin['later_ms']:.0f}", f"{begin['later_ratio']:.2f} ({low:.2f} to {high:.2f})"]

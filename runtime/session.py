@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .decode import Cost, Decoded, Strategy
 
 AXES = "abcdefghijklmnopqrstuvwxyz"  # names for einsum
+NEVER: tuple[int, ...] = (-1,)  # no array's shape
 SMALL = 8192  # elements: up to here a dot product starts sooner than einsum; BLAS may spread larger ones over threads
 
 
@@ -70,7 +71,7 @@ class Session:
         self.engine = open_engine(bundle, self.threads)
         self._outputs = [spec.name for spec in self.manifest.outputs]
         self._checks = [_InputCheck(spec) for spec in self.manifest.inputs]
-        self._seen: list[tuple[int, ...]] = []  # shapes of the last call, which kept the contract
+        self._known = [(check.name, check.dtype, NEVER, check.total) for check in self._checks]  # of the last call, which kept the contract
         self.names = {spec.name for spec in self.manifest.inputs}
         self._trains = getattr(self.engine, "trains", None)
         self._events = [spec for spec in self.manifest.inputs if spec.shape[:2] == ("batch", "steps")] if self._trains else []
@@ -115,18 +116,19 @@ class Session:
         if inputs.keys() != self.names:
             raise InputError(self._wrong_names(inputs))
         single = bool(self._events) and self._batch_events(inputs)
-        shapes = [check.kind(inputs[check.name]) for check in self._checks]
-        if shapes != self._seen:
-            self._check_shapes(shapes)
-            self._seen = shapes
-        for check in self._checks:
-            check.finite(inputs[check.name])
+        for name, dtype, shape, total in self._known:  # one loop without calls of our own: every line costs most in a loop that sleeps
+            array = inputs[name]
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape or not isfinite(total(array)):
+                self._check(inputs)
+                break
         return inputs, single
 
-    def _check_shapes(self, shapes: list[tuple[int, ...]]) -> None:
+    def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """The whole contract; what keeps it is what the next call's inputs are compared with."""
         sizes: dict[str, tuple[int, str]] = {}
-        for check, shape in zip(self._checks, shapes, strict=True):
-            check.shapes(shape, sizes)
+        for check in self._checks:
+            check(inputs[check.name], sizes)
+        self._known = [(check.name, check.dtype, inputs[check.name].shape, check.total) for check in self._checks]
 
     def _batch_events(self, inputs: dict[str, np.ndarray]) -> bool:
         from .events import batched
@@ -149,7 +151,7 @@ class Session:
 
 
 class _InputCheck:
-    """One input's contract, prepared so that a call costs little."""
+    """One input's contract. total: a number that is NaN or infinite if any of an array's values is; it may also overflow."""
 
     def __init__(self, spec: TensorSpec) -> None:
         self.name = spec.name
@@ -157,31 +159,21 @@ class _InputCheck:
         self.shape = spec.shape
         self.fixed = [(axis, size) for axis, size in enumerate(spec.shape) if isinstance(size, int)]
         self.named = [(axis, size) for axis, size in enumerate(spec.shape) if isinstance(size, str)]
-        self.total = f"{AXES[: len(spec.shape)]}->" if self.dtype.kind == "f" else None
-        self.small = self.dtype in (np.float32, np.float64)
+        self.total = _total(self.dtype, len(spec.shape))
 
-    def kind(self, array: np.ndarray) -> tuple[int, ...]:
-        """The shape of an array of the right type."""
+    def __call__(self, array: object, sizes: dict[str, tuple[int, str]]) -> None:
+        """sizes: of named axes met so far, and the input that had them."""
         if not isinstance(array, np.ndarray) or array.dtype != self.dtype:
             given = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
             raise InputError(f"input {self.name} is {given}, the bundle takes a numpy array of {self.dtype}: convert it with .astype.")
-        return array.shape
-
-    def shapes(self, shape: tuple[int, ...], sizes: dict[str, tuple[int, str]]) -> None:
-        """sizes: of named axes met so far, and the input that had them."""
+        shape = array.shape
         if len(shape) != len(self.shape) or any(shape[axis] != size for axis, size in self.fixed) or 0 in shape:
             raise InputError(f"input {self.name} has shape {shape}, the bundle takes ({', '.join(map(str, self.shape))}).")
         for axis, label in self.named:
             size, other = sizes.setdefault(label, (shape[axis], self.name))
             if size != shape[axis]:
                 raise InputError(f"inputs {other} and {self.name} disagree on axis {label!r}: {size} and {shape[axis]}.")
-
-    def finite(self, array: np.ndarray) -> None:
-        # One sum, made without a copy or a warning, finds any NaN or infinity; it may also overflow.
-        if self.total is None:
-            return
-        total = np.vdot(array, array) if self.small and array.size <= SMALL else np.einsum(self.total, array)
-        if not math.isfinite(total):
+        if not isfinite(self.total(array)):
             self._find_bad(array)
 
     def _find_bad(self, array: np.ndarray) -> None:
@@ -189,3 +181,13 @@ class _InputCheck:
         if len(bad):
             at = tuple(int(i) for i in bad[0])
             raise InputError(f"input {self.name} holds {array[at]} at {at} ({len(bad)} such values): check the sensor or the preprocessing.")
+
+
+def _total(dtype: np.dtype, rank: int) -> Callable[[np.ndarray], float]:
+    """Made without a copy or a warning."""
+    if dtype.kind != "f":
+        return lambda array: 0.0
+    summed = f"{AXES[:rank]}->"
+    if dtype not in (np.float32, np.float64):
+        return lambda array: float(np.einsum(summed, array))
+    return lambda array: np.vdot(array, array) if array.size <= SMALL else np.einsum(summed, array)  # type: ignore[no-any-return]
