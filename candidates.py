@@ -15,6 +15,7 @@ from .devices import Device
 from .export.host import serialise
 from .export.trace import BATCH, Program, in_batches
 from .models.reference import Samples
+from .quantize.attention import IntegerAttention, attends
 from .quantize.between import IntegersBetween, integers_throughout
 from .quantize.calibrate import Quantised, quantise
 from .quantize.costs import LayerCost
@@ -70,6 +71,7 @@ class Candidate:
             "engine": self.target.engine,
             "precision": self.precision,
             "floats": self.recipe.floats,
+            "between": self.recipe.between,
             "agreement": parity.agreement,
             "metric": None if parity.metric is None else parity.metric.artifact,
             "max_abs_error": parity.max_abs_error,
@@ -109,6 +111,8 @@ class Workbench:
         if quantised.recipe.between == "int8":
             IntegersBetween(quantised.recipe, self.calibration)(graph)
         lowered: ir.Model = self.target.lower(graph, self.device)
+        if quantised.recipe.between == "attention":
+            IntegerAttention(self.calibration)(lowered)
         place_floats(lowered, quantised.recipe, self.calibration)
         return lowered
 
@@ -135,16 +139,18 @@ def dense_candidates(
 
     A network whose every operator has a form on integers is tried in integers throughout before all else.
     auto: int8 with its ladder, int8-dynamic and fp32, to be chosen by latency, both int8 in coarser weights where those are faster and pass;
-    else the recipe's own ladder, with floats as the last rung.
+    else the recipe's own ladder, with floats as the last rung. What passes in int8 is tried with attention's products in integers too, where the
+    target takes them.
     Where the rest shall run in fewer bits than fp32, the network in those alone comes first: one that does not bear it is quantised with fp32 around.
     kept: integers that passed, to which this adds; those that passed with other floats around are not made again.
     """
     found: list[Candidate] = []
+    passed: list[Quantised] = []
 
     def attempt(name: str, quantised: Quantised) -> Verdict:
         found.append(bench.candidate(name, quantised))
-        if found[-1].verdict.passed and kept is not None:
-            kept.append(replace(quantised, module=None))
+        if found[-1].verdict.passed:
+            passed.append(replace(quantised, module=None))
         if bench.is_large:
             give_back()
         return found[-1].verdict
@@ -157,6 +163,7 @@ def dense_candidates(
         coarser = bench.target.coarser(finer, bench.device)
         return coarser is not None and passes(f"{coarser.default}, {coarser.weight_bits}-bit weights", coarser)
 
+    between = bench.target.between(bench.device)
     integers = recipe.precisions - set(FLOATS)
     if recipe.floats != "fp32" or not integers:
         found.append(_float(bench, recipe if not integers else _plain(recipe, recipe.floats)))
@@ -164,7 +171,7 @@ def dense_candidates(
     if not integers:
         return found + ([_float(bench, _plain(recipe, "fp32"))] if failed else []), ()
     recipe = msgspec.structs.replace(recipe, floats="fp32") if failed else recipe
-    if bench.target.integers_between and recipe.default == "int8" and not recipe.layers and integers_throughout(bench.graph.graph):
+    if "int8" in between and recipe.default == "int8" and not recipe.layers and integers_throughout(bench.graph.graph):
         throughout = msgspec.structs.replace(recipe, between="int8")
         if passes("int8 throughout", throughout) and not auto:
             return found, ()
@@ -173,6 +180,12 @@ def dense_candidates(
     same = next((quantised for quantised in before if quantised.recipe == recipe), None)
     known = same is not None and not coarser and attempt(recipe.default, same).passed
     ladder = Ladder(True) if coarser or known else climb(bench.program, recipe, bench.calibration, attempt, bench.progress)
+    if kept is not None:
+        kept.extend(passed)
+    if auto and passed and "attention" in between and attends(bench.graph.graph):
+        bench.progress("trying attention in integers")
+        best = passed[-1]
+        attempt(f"{recipe.default} with attention", replace(best, recipe=msgspec.structs.replace(best.recipe, between="attention")))
     dynamic = msgspec.structs.replace(recipe, default="int8-dynamic")
     if auto and dynamic.default in bench.target.precisions and not coarser_passes(dynamic):
         passes(dynamic.default, dynamic)

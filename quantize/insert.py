@@ -37,7 +37,7 @@ class InsertQuantisation(ir.passes.InPlacePass):
             path = node.metadata_props[LAYER]
             node.metadata_props[PRECISION] = layer.precision
             if layer.activation is not None:
-                node.replace_input_with(0, _quantised_input(graph, node, path, layer.activation, shared))
+                node.replace_input_with(0, quantised_input(graph, node, 0, path, layer.activation, shared))
             if path not in weights:
                 weights[path] = _quantised_weight(graph, node, path, layer)
             node.replace_input_with(1, weights[path])
@@ -69,8 +69,11 @@ def _set(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     return value
 
 
-def _quantised_input(graph: ir.Graph, node: ir.Node, path: str, activation: Activation, shared: dict[tuple[str, Activation], ir.Value]) -> ir.Value:
-    source = node.inputs[0]
+def quantised_input(
+    graph: ir.Graph, node: ir.Node, index: int, path: str, activation: Activation, shared: dict[tuple[str, Activation], ir.Value]
+) -> ir.Value:
+    """A node's input behind Q and DQ, put before it under the name `path`; `shared` holds those made before, for the same tensor and scale."""
+    source = node.inputs[index]
     assert source is not None
     key = (str(source.name), activation)
     if key not in shared:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import onnx_ir as ir
 
@@ -11,14 +13,15 @@ from ..models.reference import Samples
 SAMPLES, BATCH = 128, 8
 
 
-def value_ranges(model: ir.Model, calibration: Samples) -> dict[str, tuple[float, float]]:
-    """(least, largest) of every float value over the first calibration samples, by name; NaN where a value was NaN.
+def value_ranges(model: ir.Model, calibration: Samples, names: Collection[str] | None = None) -> dict[str, tuple[float, float]]:
+    """(least, largest) of every float value (of those named) over the first calibration samples, by name; NaN where a value was NaN.
 
     Where the graph takes a fixed number of samples a call, at least that many are given, and a rest is left out.
     """
     probe = model.clone()
     graph = probe.graph
     watched = [value for value in [*graph.inputs, *(out for node in graph for out in node.outputs)] if value.dtype == ir.DataType.FLOAT]
+    watched = [value for value in watched if names is None or value.name in names]
     graph.outputs.clear()
     for value in watched:
         for kind in ("ReduceMin", "ReduceMax"):
@@ -26,7 +29,9 @@ def value_ranges(model: ir.Model, calibration: Samples) -> dict[str, tuple[float
             extreme.outputs[0].name, extreme.outputs[0].dtype = f"{value.name}|{kind}", ir.DataType.FLOAT
             graph.append(extreme)
             graph.outputs.append(extreme.outputs[0])
-    session = host_session(probe, optimise=False)  # every value is watched: there is nothing to optimise, only seven times the time to open it
+    session = host_session(
+        probe, optimise=names is not None
+    )  # where every value is watched there is nothing to optimise, only seven times the time to open it
     fixed = next((int(value.shape[0]) for value in graph.inputs if value.shape and isinstance(value.shape[0], int)), None)
     size = fixed or BATCH
     count = min(len(calibration), max(SAMPLES, size))

@@ -12,6 +12,7 @@ from ..errors import InputError
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-dynamic", "w8", "w4"]
 Floats = Literal["fp32", "fp16", "bf16"]
+Between = Literal["float", "attention", "int8"]
 FLOATS = ("fp32", "fp16", "bf16")  # the precisions without integers
 
 
@@ -31,7 +32,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     bias_correction: Brevitas' correction of the mean output error; weight_rounding: nearest or gptq;
     activation: symmetric (int8, zero point 0, what TensorRT takes) or asymmetric (uint8 with a zero point);
     weight_bits: of the weights of int8 and int8-dynamic layers; in 7, [-63, 63], two products by a uint8 fit into 16 bits (x86 without VNNI);
-    between: int8 holds in integers what lies between the layers too (products of activations, sums, moves), where it has such a form;
+    between: attention multiplies integers in attention's two products too; int8 holds in integers all that lies between the layers (products of
+    activations, sums, moves), where it has such a form;
     percentile: activations are clipped at this percentile of |x| over the calibration data.
     """
 
@@ -43,7 +45,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     weight_rounding: Literal["nearest", "gptq"] = "nearest"
     activation: Literal["symmetric", "asymmetric"] = "symmetric"
     weight_bits: Literal[7, 8] = 8
-    between: Literal["float", "int8"] = "float"
+    between: Between = "float"
     percentile: Annotated[float, msgspec.Meta(gt=50, lt=100)] = 99.999
     layers: dict[str, Layer] = {}
 

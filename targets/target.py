@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..devices import Device
     from ..export.data import Profile
     from ..export.network import Network
-    from ..quantize.recipe import Floats, Recipe
+    from ..quantize.recipe import Between, Floats, Recipe
     from ..runtime.emulator import Board
     from ..runtime.golden import Golden
 
@@ -72,13 +72,12 @@ class DenseTarget(Target, Protocol):
     """A target of dense networks: one lowering, precision by recipe.
 
     engine: what runs its artifact on a host; precisions: what `--precision` may ask for, narrowest first; takes_profiles: whether its
-    engines are built for certain shapes; integers_between: whether they compute on integers between layers too.
+    engines are built for certain shapes.
     """
 
     engine: str
     precisions: tuple[str, ...]
     takes_profiles: bool
-    integers_between: bool
 
     def alternatives(self) -> tuple[DenseTarget, ...]:
         """The same devices by other engines that are installed here."""
@@ -88,6 +87,9 @@ class DenseTarget(Target, Protocol):
 
     def coarser(self, recipe: Recipe, device: Device) -> Recipe | None:
         """The recipe with coarser integers that this device multiplies faster, for `auto` to try first; None where there are none."""
+
+    def between(self, device: Device) -> tuple[Between, ...]:
+        """What is worth trying in integers between the layers of this device's networks."""
 
     def lower(self, graph: Any, device: Device) -> Any:
         """The graph in the form that the target's engine runs fastest; the argument is left as it was."""

@@ -13,7 +13,7 @@ import onnxruntime as ort
 from ...devices import Device
 from ...export.data import NO_PROFILES, Profile
 from ...export.host import host_session, serialise
-from ...quantize.recipe import Floats, Recipe
+from ...quantize.recipe import Between, Floats, Recipe
 from ...runtime.golden import Golden
 from ...runtime.manifest import Check, IntegerLayers
 from ..graphs import layer_precisions, with_merged, without_metadata
@@ -33,7 +33,6 @@ class CpuTarget:
     form: Literal["onnx", "nir"] = "onnx"
     precisions: tuple[str, ...] = ("auto", "w4", "w8", "int8", "int8-dynamic", "fp32")
     takes_profiles = False
-    integers_between = True
 
     def recipe(self, device: Device) -> Recipe:
         """Activations with a zero point cost nothing here and use the range of one-sided activations fully."""
@@ -42,6 +41,9 @@ class CpuTarget:
     def coarser(self, recipe: Recipe, device: Device) -> Recipe | None:
         """Weights of 7 bits where those of 8 would saturate as s8 and so go as u8."""
         return msgspec.structs.replace(recipe, weight_bits=7) if saturates(device.isa) and recipe.weight_bits == 8 else None
+
+    def between(self, device: Device) -> tuple[Between, ...]:
+        return ("int8",)
 
     def check(self, graph: ir.Model, device: Device) -> list[Finding]:
         return check(graph)

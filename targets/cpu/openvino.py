@@ -13,8 +13,9 @@ from ...devices import Device
 from ...export.data import NO_PROFILES, Profile
 from ...export.host import serialise
 from ...export.trace import in_batches
+from ...quantize.attention import integer_products
 from ...quantize.half import floats_of
-from ...quantize.recipe import Floats, Recipe
+from ...quantize.recipe import Between, Floats, Recipe
 from ...runtime.golden import Golden
 from ...runtime.manifest import Check, IntegerLayers
 from ...runtime.openvino import OpenVinoModel
@@ -39,7 +40,6 @@ class OpenVinoTarget:
     form: Literal["onnx", "nir"] = "onnx"
     precisions: tuple[str, ...] = ("auto", "w8", "int8", "bf16", "fp32")
     takes_profiles = False
-    integers_between = False
 
     def recipe(self, device: Device) -> Recipe:
         """A zero point costs OpenVINO an extra sum over the weights; without VNNI its products of full-range weights saturate (measured)."""
@@ -47,6 +47,10 @@ class OpenVinoTarget:
 
     def coarser(self, recipe: Recipe, device: Device) -> Recipe | None:
         return None
+
+    def between(self, device: Device) -> tuple[Between, ...]:
+        """Without VNNI its products of two activations would saturate as those of layers do, and have no weights to take a bit from."""
+        return () if saturates(device.isa) else ("attention",)
 
     def check(self, graph: ir.Model, device: Device) -> list[Finding]:
         return check(graph)
@@ -81,18 +85,22 @@ class OpenVinoTarget:
         """The .onnx file, with the plug-in's execution graph read back."""
         precision = layer_precisions(lowered)
         data = serialise(without_metadata(lowered))
-        kinds, quantised, integers = _products(lowered, (session or self.session(lowered)).model)
+        session = session or self.session(lowered)
+        kinds, quantised, integers = _products(lowered, session.model)
         floating = sorted(quantised - integers)
-        warnings = (f"OpenVINO runs {len(floating)} quantised layers in float: {', '.join(floating)}.",) if floating else ()
+        warnings = [f"OpenVINO runs {len(floating)} quantised layers in float: {', '.join(floating)}."] if floating else []
+        counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        attention = set(integer_products(lowered.graph))
+        left = attention - _in_integers(session.model)
+        warnings += [f"OpenVINO runs {len(left)} of attention's {len(attention)} products in float: {', '.join(sorted(left))}."] if left else []
+        counted += f"; {len(attention) - len(left)} of attention's {len(attention)} products in integers" if attention else ""
         return Artifact(
             engine="openvino",
             main="model.onnx",
             files={"model.onnx": data},
             layers=precision,
             integer_layers=IntegerLayers(quantised=len(quantised), integer_in_engine=len(integers)),
-            checks=(
-                Check(name="engine graph read back", ok=not floating, detail=", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))),
-            ),
+            checks=(Check(name="engine graph read back", ok=not floating and not left, detail=counted),),
             floats=floats_of(lowered),
             warnings=(*warnings, "this bundle needs OpenVINO on the device: pip install 'edgeattn[openvino]'."),
         )
@@ -140,6 +148,14 @@ def read_back(model: OpenVinoModel, layers: list[str]) -> tuple[Counter[str], se
             scaled = {name.removesuffix(SCALE).rsplit("/", 1)[0] for name in names if name.endswith(SCALE)}
             found |= {path for path in scaled if any(name.startswith(f"{path}.") for _, _, sources in weights for name in sources)}
     return +kinds, found & named | set(layers) - named
+
+
+def _in_integers(model: OpenVinoModel) -> set[str]:
+    """The nodes that operators on integers were made of: attention is fused into one, which takes integers if its products do."""
+    described = map(_described, model.compiled.get_runtime_model().get_ordered_ops())
+    return {
+        name.removesuffix(SCALE) for kind, precision, names in described if kind in ("MatMul", "Subgraph") and precision in INTEGERS for name in names
+    }
 
 
 def _described(operator: Any) -> tuple[str, str, list[str]]:

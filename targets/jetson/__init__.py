@@ -14,7 +14,7 @@ from ...errors import InputError
 from ...export.data import NO_PROFILES, Profile
 from ...export.host import host_session, serialise
 from ...quantize.half import WELL_KNOWN, floats_of, islands_of, on_host, strongly_typed, uses_half
-from ...quantize.recipe import Floats, Recipe
+from ...quantize.recipe import Between, Floats, Recipe
 from ...runtime.golden import Golden
 from ...runtime.manifest import Check, IntegerLayers
 from ..graphs import layer_precisions, without_metadata
@@ -36,7 +36,6 @@ class JetsonTarget:
     form: Literal["onnx", "nir"] = "onnx"
     precisions: tuple[str, ...] = ("int8", "fp16", "fp32")
     takes_profiles = True
-    integers_between = False  # TensorRT-RTX 1.7 refuses the one such graph tried, with gathers between pairs
 
     def recipe(self, device: Device) -> Recipe:
         """TensorRT quantises symmetrically, zero point 0; what is not quantised runs in float16."""
@@ -44,6 +43,10 @@ class JetsonTarget:
 
     def coarser(self, recipe: Recipe, device: Device) -> Recipe | None:
         return None
+
+    def between(self, device: Device) -> tuple[Between, ...]:
+        """None: TensorRT-RTX 1.7 refused the one such graph tried, with gathers between pairs."""
+        return ()
 
     def check(self, graph: ir.Model, device: Device) -> list[Finding]:
         return check(graph, line_of(device))
