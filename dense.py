@@ -51,6 +51,7 @@ def compile_dense(
     if request.variants > 1 and (not auto or recipe is not None):
         raise InputError("several variants are chosen among all candidates: leave --precision and --recipe out with --variants.")
     chosen_recipe = recipe or _recipe(target, device, AUTO[0] if auto else precision)
+    _demand_between(target, device, chosen_recipe)
     _demand_calibration(data, chosen_recipe, allow_uncalibrated)
     if request.profiles and not target.takes_profiles:
         raise InputError(f"target {target.name} builds nothing for certain shapes: leave --profile out; --dynamic says which axes vary.")
@@ -125,6 +126,14 @@ def _demand_precisions(target: DenseTarget, device: Device, asked: Iterable[str]
         if precision in ("int8", "fp16") and precision not in device.formats:
             usable = ", ".join(kind for kind in target.precisions if kind in device.formats)
             raise InputError(f"{device.name} has no {precision}, its formats are {', '.join(device.formats)}: use --precision {usable}.")
+
+
+def _demand_between(target: DenseTarget, device: Device, recipe: Recipe) -> None:
+    if recipe.between == "attention" and recipe.between not in target.between(device):
+        raise InputError(
+            f"the recipe has attention between integers, which {target.engine} does not take on {device.name}: leave `between` out, or use "
+            "--engine openvino for a CPU with VNNI."
+        )
 
 
 def _example(reference: Reference, data: Data) -> dict[str, np.ndarray]:

@@ -1,13 +1,15 @@
 """edgeattn's choice against its peers, in turn in one process: python benchmarks/cpu.py [NAME...] [--write]
 
-Each network is compiled once with `--precision auto`; then every engine runs it in bursts, in random order, on one thread and on two, one sample at
-a time. A burst is some milliseconds of calls, so that each engine finds its own caches; its median is one measurement. Ratios are to the best peer
-of that network and number of threads, below 1 is faster. --write puts the table and the plot into docs/.
+Each network is compiled once with `--variants 4`; then every engine runs it in bursts, in random order, one sample at a time: on one thread, where
+edgeattn runs what `--precision auto` takes, and with two to use, where it runs what `edgeattn tune` takes. A burst is some milliseconds of calls, so
+that each engine finds its own caches; its median is one measurement. Ratios are to the best peer of that network and number of threads, below 1 is
+faster. --write puts the table and the plot into docs/.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -29,10 +31,12 @@ from torch.utils.flop_counter import FlopCounterMode
 import edgeattn
 from edgeattn.models.registry import systems
 from edgeattn.runtime.bursts import in_turn
+from edgeattn.runtime.cache import VARIABLE
 from edgeattn.runtime.machine import machine
 
 ZOO = ("ecg_nat", "ister", "rpattention")
 SECONDS, ROUNDS = 12.0, 60  # of one network on one number of threads
+VARIANTS = 4
 
 
 def main(arguments: list[str]) -> None:
@@ -45,11 +49,12 @@ def main(arguments: list[str]) -> None:
     results: dict[str, Any] = {"date": date.today().isoformat(), "machine": machine(), "versions": versions, "peak": peaks(), "networks": {}}
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
+            os.environ[VARIABLE] = str(Path(folder) / "kept")
             results["networks"][name] = found = measure(name, Path(folder))
         for threads, figures in found["threads"].items():
             best, (low, high) = figures["against"], figures["against"]["interval"]
             print(
-                f"{name}, {threads} thread(s): {taken(found)}: {best['ratio']:.2f} ({low:.2f} to {high:.2f}) of {best['peer']}; "
+                f"{name}, {threads} thread(s): {taken(found, threads)}: {best['ratio']:.2f} ({low:.2f} to {high:.2f}) of {best['peer']}; "
                 + ", ".join(f"{label} {value['ms']:.3g}" for label, value in figures["engines"].items()),
                 flush=True,
             )
@@ -64,19 +69,22 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     module, data, arguments = subject(name, folder)
     query = {key: np.ascontiguousarray(array[:1]) for key, array in data.items()}
     start = time.perf_counter()
-    compilation = edgeattn.compile(**arguments, precision="auto", output=folder / "auto.edge")
+    compilation = edgeattn.compile(**arguments, variants=VARIANTS, output=folder / "auto.edge")
     seconds = time.perf_counter() - start
     best = next(candidate for candidate in compilation.candidates if candidate.chosen)
     peers = Peers(module, data, folder)
     threads = {}
     for count in (1, 2):
         torch.set_num_threads(count)
-        session = edgeattn.load(folder / "auto.edge", threads=count)
+        tuning = edgeattn.tune(folder / "auto.edge", threads=count) if count > 1 else None
+        session = edgeattn.load(folder / "auto.edge", threads=tuning and tuning.threads)
         threads[str(count)] = compare({"edgeattn": lambda x, session=session: session.run(**x), **peers.runs(count)}, query)
+        threads[str(count)]["took"] = {"variant": session.manifest.variant, "threads": session.threads}
     return {
         "engine": best.target.engine,
         "precision": best.precision,
         "floats": best.recipe.floats,
+        "between": best.recipe.between,
         "relative_error": best.verdict.parity.relative_error,
         "compile_s": seconds,
         "gflop": flops(module, query) / 1e9,

@@ -53,7 +53,8 @@ def markdown(results: dict[str, Any]) -> str:
     text = f"{at['cpu']} ({features}), {at['cores']} cores, load {at['load_average_1min']:.1f} at the start, {results['date']}: {versions}.\n"
     text += f"Products of 1024 x 1024 matrices on one thread, GFLOP/s: {peaks}. The last column is the share of that of the engine and format.\n"
     for threads in ("1", "2"):
-        text += f"\nMilliseconds on {threads} thread{'s' if threads == '2' else ''}, one sample at a time:\n\n" + _table(results, threads)
+        use = "on 1 thread" if threads == "1" else f"with {threads} threads to use"
+        text += f"\nMilliseconds {use}, one sample at a time:\n\n" + _table(results, threads)
     return text + "\n![latency against the best peer](cpu.svg)\n"
 
 
@@ -62,14 +63,25 @@ def geometric_mean(results: dict[str, Any], threads: str) -> float:
     return float(np.exp(np.mean([np.log(found["threads"][threads]["against"]["ratio"]) for found in results["networks"].values()])))
 
 
-def taken(found: dict[str, Any]) -> str:
-    """What `auto` chose, in words."""
-    return f"{found['precision']}, {found['floats']} around, on {found['engine']}"
+def taken(found: dict[str, Any], threads: str) -> str:
+    """What `auto` chose, in words; with more threads, what `tune` did."""
+    if threads != "1":
+        took = found["threads"][threads]["took"]
+        return f"{took['variant']} on {took['threads']}"
+    attention = " with attention" if found["between"] == "attention" else ""
+    return f"{found['precision']}{attention}, {found['floats']} around, on {found['engine']}"
 
 
 def _table(results: dict[str, Any], threads: str) -> str:
     labels = [label for label in ENGINES if any(label in found["threads"][threads]["engines"] for found in results["networks"].values())]
-    heads = ["network", *labels, "what auto took", "against the best peer (95 % interval)", "GFLOP/s", "of the peak"]
+    heads = [
+        "network",
+        *labels,
+        "what auto took" if threads == "1" else "what tune took",
+        "against the best peer (95 % interval)",
+        "GFLOP/s",
+        "of the peak",
+    ]
     if threads != "1":
         heads = heads[:-1]
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
@@ -78,7 +90,7 @@ def _table(results: dict[str, Any], threads: str) -> str:
         engines, against = figures["engines"], figures["against"]
         low, high = against["interval"]
         rate = found["gflop"] / engines["edgeattn"]["ms"] * 1e3
-        cells = [name, *(f"{engines[label]['ms']:.3g}" if label in engines else "" for label in labels), taken(found)]
+        cells = [name, *(f"{engines[label]['ms']:.3g}" if label in engines else "" for label in labels), taken(found, threads)]
         cells += [f"{against['ratio']:.2f} ({low:.2f} to {high:.2f})", f"{rate:.0f}"]
         cells += [f"{100 * rate / peak_of(found, results['peak']):.0f} %"] if threads == "1" else []
         lines.append(f"| {' | '.join(cells)} |")

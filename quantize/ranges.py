@@ -29,9 +29,7 @@ def value_ranges(model: ir.Model, calibration: Samples, names: Collection[str] |
             extreme.outputs[0].name, extreme.outputs[0].dtype = f"{value.name}|{kind}", ir.DataType.FLOAT
             graph.append(extreme)
             graph.outputs.append(extreme.outputs[0])
-    session = host_session(
-        probe, optimise=names is not None
-    )  # where every value is watched there is nothing to optimise, only seven times the time to open it
+    session = host_session(probe, optimise=False)  # with every value watched there is nothing to optimise, only seven times the time to open it
     fixed = next((int(value.shape[0]) for value in graph.inputs if value.shape and isinstance(value.shape[0], int)), None)
     size = fixed or BATCH
     count = min(len(calibration), max(SAMPLES, size))
