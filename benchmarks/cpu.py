@@ -86,6 +86,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         "floats": best.recipe.floats,
         "between": best.recipe.between,
         "relative_error": best.verdict.parity.relative_error,
+        "candidates": [candidate.to_json() for candidate in compilation.candidates],
         "compile_s": seconds,
         "gflop": flops(module, query) / 1e9,
         "threads": threads,

@@ -18,6 +18,7 @@ ENGINES = ("torch", "torch.compile", "ONNX Runtime float", "ONNX Runtime optimis
 def write(results: dict[str, Any], docs: Path) -> None:
     """Replaces what stands between the markers of docs/performance.md and draws docs/cpu.svg."""
     replace_section(docs / "performance.md", "benchmarks/cpu.py", markdown(results))
+    replace_section(docs / "performance.md", "benchmarks/cpu.py, candidates", attention(results))
     (docs / "cpu.svg").write_bytes(plot(results))
 
 
@@ -95,6 +96,27 @@ def _table(results: dict[str, Any], threads: str) -> str:
         cells += [f"{100 * rate / peak_of(found, results['peak']):.0f} %"] if threads == "1" else []
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + f"\n\nGeometric mean against the best peer of each network: {geometric_mean(results, threads):.2f}.\n"
+
+
+def attention(results: dict[str, Any]) -> str:
+    """OpenVINO's int8 forms with attention in float and in integers, as `auto` timed and judged them."""
+    text = f"On {results['machine']['cpu']}, one thread; milliseconds as `auto` timed the candidates, and the gate's relative error.\n\n"
+    text += "| network | around | attention in float | in integers | ratio | error | with integers |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+    for name, found in results["networks"].items():
+        forms = {
+            (one["floats"], one["between"]): one for one in found["candidates"] if one["engine"] == "openvino" and one["name"].startswith("int8")
+        }
+        for floats in ("bf16", "fp32"):
+            before, after = forms.get((floats, "float")), forms.get((floats, "attention"))
+            if before is None or after is None:
+                continue
+            errors = [f"{one['relative_error']:.2%}" for one in (before, after)]
+            if before["latency_ms"] is None or after["latency_ms"] is None:
+                cells = ["", "misses the gate" if not after["passed"] else "", ""]
+            else:
+                cells = [f"{before['latency_ms']:.3g}", f"{after['latency_ms']:.3g}", f"{after['latency_ms'] / before['latency_ms']:.2f}"]
+            text += f"| {' | '.join([name, floats, *cells, *errors])} |\n"
+    return text
 
 
 def plot(results: dict[str, Any]) -> bytes:
