@@ -10,11 +10,15 @@ from edgeattn.export.compare import check_graph
 from edgeattn.export.graph import to_graph
 from edgeattn.export.trace import trace
 from edgeattn.models.registry import find, systems
+from edgeattn.quantize import Recipe
+from edgeattn.runtime.machine import isa_flags
+from edgeattn.targets.cpu.passes.signs import saturates
 
 BUNDLES = {
     "onnxruntime int8": {"precision": "int8"},
     "onnxruntime int8-dynamic": {"precision": "int8-dynamic"},
     "openvino int8": {"engine": "openvino", "precision": "int8"},
+    "openvino int8 with attention": {"engine": "openvino", "recipe": Recipe(activation="symmetric", between="attention")},
     "jetson": {"target": "jetson-orin-nano"},
 }  # OpenVINO chooses dynamic quantisation itself, without scales of ours
 DENSE = [name for name, reference in systems().items() if reference.targets != ("spinnaker",)]
@@ -38,6 +42,8 @@ def test_a_bundle_passes_its_gate_and_its_quantised_layers_are_integers(name, ki
         pytest.skip(f"{name} is not made for {target}")
     if kind.startswith("openvino"):
         pytest.importorskip("openvino")
+    if kind.endswith("attention") and saturates(isa_flags()):
+        pytest.skip("needs a CPU with VNNI")
     compilation = edgeattn.compile(reference.weights, model=name, output=tmp_path / "it.edge", **BUNDLES[kind])
     assert compilation.manifest.passed
     if target == "cpu":
