@@ -35,7 +35,8 @@ from edgeattn.runtime.cache import VARIABLE
 from edgeattn.runtime.machine import machine
 
 ZOO = ("ecg_nat", "ister", "rpattention")
-SECONDS, ROUNDS = 12.0, 60  # of one network on one number of threads
+SECONDS, ROUNDS = 12.0, 60  # of one network on one thread
+REST = 0.1  # seconds before each burst of several threads, so that the last engine's sleep: torch's spin longest
 VARIANTS = 4
 
 
@@ -78,7 +79,8 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         torch.set_num_threads(count)
         tuning = edgeattn.tune(folder / "auto.edge", threads=count) if count > 1 else None
         session = edgeattn.load(folder / "auto.edge", threads=tuning and tuning.threads)
-        threads[str(count)] = compare({"edgeattn": lambda x, session=session: session.run(**x), **peers.runs(count)}, query)
+        runs = {"edgeattn": lambda x, session=session: session.run(**x), **peers.runs(count)}
+        threads[str(count)] = compare(runs, query, REST if count > 1 else 0.0)
         threads[str(count)]["took"] = {"variant": session.manifest.variant, "threads": session.threads}
     return {
         "engine": best.target.engine,
@@ -108,9 +110,10 @@ def subject(name: str, folder: Path) -> tuple[torch.nn.Module, dict[str, np.ndar
     return module, data, {"checkpoint": folder / "w.pt", "model": f"networks:{name}", "calib": folder / "w.npz", "task": "embedding"}
 
 
-def compare(runs: dict[str, Run], query: Arrays) -> dict[str, Any]:
-    """Medians in milliseconds by engine, and edgeattn against the best of the others with a paired bootstrap's 95 % interval."""
-    times = dict(zip(runs, in_turn([partial(run, query) for run in runs.values()], ROUNDS, SECONDS), strict=True))
+def compare(runs: dict[str, Run], query: Arrays, rest: float) -> dict[str, Any]:
+    """Medians in milliseconds by engine; edgeattn against the best of the others, a paired bootstrap's 95 % interval. rest: before each burst."""
+    columns = in_turn([partial(run, query) for run in runs.values()], ROUNDS, SECONDS if rest == 0 else 2.5 * SECONDS, rest=rest)
+    times = dict(zip(runs, columns, strict=True))
     medians = {label: float(np.median(values)) for label, values in times.items()}
     peer = min((label for label in runs if label != "edgeattn"), key=lambda label: medians[label])
     ratio, interval = bootstrap(times["edgeattn"], times[peer], np.divide)

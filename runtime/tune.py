@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import EdgeattnError, InputError, MissingError
 from .bundle import Bundle
-from .bursts import in_turn
+from .bursts import ASLEEP, in_turn
 from .cache import VARIABLE
 from .golden import queries_of
 from .machine import cpu_model
@@ -116,7 +116,8 @@ def _sessions(bundle: Bundle) -> tuple[list[Session], list[Row]]:
 
 def _measure(sessions: Sequence[Session], seconds: float) -> list[Row]:
     calls = [partial(session.run, **queries_of(session.bundle)[0]) for session in sessions]
-    times = in_turn(calls, ROUNDS, seconds, FEWEST)
+    rest = ASLEEP if any(session.threads > 1 for session in sessions) else 0.0
+    times = in_turn(calls, ROUNDS, seconds, FEWEST, rest)
     return [Row(s.manifest.variant, s.engine.version, s.threads, float(np.median(found))) for s, found in zip(sessions, times, strict=True)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from edgeattn.runtime import bursts
 from edgeattn.runtime.bursts import in_turn
 
 
@@ -28,3 +29,12 @@ def test_slow_calls_get_fewer_rounds_and_no_bursts():
 
     assert len(in_turn([slow], rounds=1000, seconds=0.1)[0]) <= 12
     assert count <= 16
+
+
+def test_calls_of_several_threads_get_a_rest_before_each_burst_that_counts_as_time(monkeypatch):
+    made = []
+    monkeypatch.setattr(bursts.time, "sleep", lambda seconds: made.append(("rest", seconds)))
+    columns = in_turn([lambda: made.append("a"), lambda: made.append("b")], rounds=1000, seconds=0.5, rest=0.02)
+    assert made.count(("rest", 0.02)) == 2 * len(columns[0]) <= 26
+    runs = [made[index + 1] for index, event in enumerate(made) if event == ("rest", 0.02)]
+    assert sorted(runs) == ["a"] * len(columns[0]) + ["b"] * len(columns[0])
