@@ -131,7 +131,7 @@ def _demand_precisions(target: DenseTarget, device: Device, asked: Iterable[str]
 def _demand_between(target: DenseTarget, device: Device, recipe: Recipe) -> None:
     if recipe.between == "attention" and recipe.between not in target.between(device):
         raise InputError(
-            f"the recipe has attention between integers, which {target.engine} does not take on {device.name}: leave `between` out, or use "
+            f"the recipe wants attention's products in integers, which {target.engine} does not take on {device.name}: leave `between` out, or use "
             "--engine openvino for a CPU with VNNI."
         )
 

@@ -75,16 +75,9 @@ def taken(found: dict[str, Any], threads: str) -> str:
 
 def _table(results: dict[str, Any], threads: str) -> str:
     labels = [label for label in ENGINES if any(label in found["threads"][threads]["engines"] for found in results["networks"].values())]
-    heads = [
-        "network",
-        *labels,
-        "what auto took" if threads == "1" else "what tune took",
-        "against the best peer (95 % interval)",
-        "GFLOP/s",
-        "of the peak",
-    ]
-    if threads != "1":
-        heads = heads[:-1]
+    chooser = "auto" if threads == "1" else "tune"
+    heads = ["network", *labels, f"what {chooser} took", "against the best peer (95 % interval)", "GFLOP/s"]
+    heads += ["of the peak"] if threads == "1" else []
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for name, found in results["networks"].items():
         figures = found["threads"][threads]

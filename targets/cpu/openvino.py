@@ -91,7 +91,7 @@ class OpenVinoTarget:
         warnings = [f"OpenVINO runs {len(floating)} quantised layers in float: {', '.join(floating)}."] if floating else []
         counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         attention = set(integer_products(lowered.graph))
-        left = attention - _in_integers(session.model)
+        left = attention - _in_integers(session.model) if attention else attention
         warnings += [f"OpenVINO runs {len(left)} of attention's {len(attention)} products in float: {', '.join(sorted(left))}."] if left else []
         counted += f"; {len(attention) - len(left)} of attention's {len(attention)} products in integers" if attention else ""
         return Artifact(
