@@ -14,11 +14,13 @@ from .runtime.machine import isa_flags
 
 ROUNDS = 100  # candidates of a small network lie within a few percent
 LOOK, FAR = 5, 1.5  # rounds of a first look; so many times its engine's fastest is too slow for a second
+NEAR = 0.01  # slower than the fastest by no more than this share is as fast: the next process may turn such an order around
 
 
 def rank(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> tuple[list[Candidate], list[Candidate]]:
     """(the candidates, timed; those that pass, the best first): with `auto` the fastest measured, else the one with the most quantised layers.
 
+    Of those that are as fast as the fastest the most accurate comes first.
     Without one that passes, the one nearest to the reference is ranked alone, and the caller decides whether to go on.
     """
     passed = [index for index, candidate in enumerate(candidates) if candidate.verdict.passed]
@@ -27,7 +29,10 @@ def rank(candidates: Sequence[Candidate], bench: Workbench, auto: bool) -> tuple
     if not passed:
         return timed, [min(timed, key=lambda candidate: candidate.verdict.parity.relative_error)]
     if auto and times:
-        return timed, [timed[index] for index in sorted(passed, key=lambda index: (index in behind, times[index]))]
+        fastest = sorted(passed, key=lambda index: (index in behind, times[index]))
+        near = [index for index in fastest if index not in behind and times[index] <= (1 + NEAR) * times[fastest[0]]]
+        best = min(near, key=lambda index: timed[index].verdict.parity.relative_error)
+        return timed, [timed[index] for index in (best, *(index for index in fastest if index != best))]
     return timed, [timed[index] for index in sorted(passed, key=lambda index: -timed[index].quantised_layers)]
 
 

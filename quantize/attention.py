@@ -46,7 +46,7 @@ def attends(graph: ir.Graph) -> bool:
 
 
 def integer_products(graph: ir.Graph) -> list[str]:
-    """The names of attention's products whose both inputs are integers by now, directly or turned."""
+    """The names of the products of activations, attention's or others, whose both inputs are integers by now, directly or turned."""
     return [str(node.name) for node in graph if node.op_type == "MatMul" and all(map(_rounded, node.inputs))]
 
 

@@ -9,6 +9,7 @@ from ..export.passes.constants import constant
 from ..export.passes.linear_as_matmul import LAYER
 from ..models.reference import Samples
 from .calibrate import Activation
+from .insert import through_pair
 from .ranges import value_ranges
 from .recipe import Recipe
 
@@ -60,7 +61,11 @@ class IntegersBetween(ir.passes.InPlacePass):
         integer = constant(graph, f"{value.name}.integer", np.array(-most if number < 0 else most, np.int8 if signed else np.uint8))
         scale = constant(graph, f"{value.name}.integer.scale", np.array(abs(number) / most or 1.0, np.float32))
         zero = constant(graph, f"{value.name}.integer.zero", np.array(0, np.int8 if signed else np.uint8))
-        return _insert(graph, node, "DequantizeLinear", [integer, scale, zero], f"{value.name}/DequantizeLinear", value)
+        dequantise = ir.node("DequantizeLinear", [integer, scale, zero], name=f"{value.name}/DequantizeLinear")
+        output = dequantise.outputs[0]
+        output.name, output.shape, output.dtype = dequantise.name, value.shape, value.dtype
+        graph.insert_before(node, dequantise)
+        return output
 
 
 def integers_throughout(graph: ir.Graph) -> bool:
@@ -123,26 +128,11 @@ def _hold(graph: ir.Graph, value: ir.Value, scale: Activation) -> None:
     readers = [(use.node, use.idx) for use in value.uses()]
     own = next((node for node, _ in readers if node.op_type == "QuantizeLinear" and _activation(node) == scale), None)
     if own is None:
-        kind = np.int8 if scale.signed else np.uint8
-        name = str(value.name)
-        step = constant(graph, f"{name}.scale", np.array(scale.scale, np.float32))
-        zero = constant(graph, f"{name}.zero_point", np.array(scale.zero_point, kind))
         first = min((node for node, _ in readers), key=list(graph).index)
-        quantised = _insert(graph, first, "QuantizeLinear", [value, step, zero], f"{name}/QuantizeLinear", value, zero.dtype)
-        result = _insert(graph, first, "DequantizeLinear", [quantised, step, zero], f"{name}/DequantizeLinear", value)
+        result = through_pair(graph, first, value, f"{value.name}.held", scale)
     else:
         result = next(use.node.outputs[0] for use in own.outputs[0].uses())
     for node, index in readers:
         if node is not own:
             node.replace_input_with(index, result)
     graph.sort()
-
-
-def _insert(
-    graph: ir.Graph, before: ir.Node, kind: str, inputs: list[ir.Value], name: str, like: ir.Value, dtype: ir.DataType | None = None
-) -> ir.Value:
-    node = ir.node(kind, inputs, name=name)
-    output = node.outputs[0]
-    output.name, output.shape, output.dtype = name, like.shape, dtype or like.dtype
-    graph.insert_before(before, node)
-    return output

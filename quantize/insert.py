@@ -77,16 +77,20 @@ def quantised_input(
     assert source is not None
     key = (str(source.name), activation)
     if key not in shared:
-        scale = _set(graph, f"{path}.input_scale", np.array(activation.scale, np.float32))
-        kind = np.int8 if activation.signed else np.uint8
-        zero = _set(graph, f"{path}.input_zero_point", np.array(activation.zero_point, kind))
-        quantise = ir.node("QuantizeLinear", [source, scale, zero], name=f"{path}/QuantizeLinear")
-        dequantise = ir.node("DequantizeLinear", [quantise.outputs[0], scale, zero], name=f"{path}/DequantizeLinear")
-        for new, dtype in ((quantise, zero.dtype), (dequantise, source.dtype)):
-            new.outputs[0].name, new.outputs[0].shape, new.outputs[0].dtype = new.name, source.shape, dtype
-        graph.insert_before(node, [quantise, dequantise])
-        shared[key] = dequantise.outputs[0]
+        shared[key] = through_pair(graph, node, source, path, activation)
     return shared[key]
+
+
+def through_pair(graph: ir.Graph, before: ir.Node, source: ir.Value, name: str, activation: Activation) -> ir.Value:
+    """DQ(Q(source)), put before a node; `name` begins the names of what is added."""
+    scale = _set(graph, f"{name}.input_scale", np.array(activation.scale, np.float32))
+    zero = _set(graph, f"{name}.input_zero_point", np.array(activation.zero_point, np.int8 if activation.signed else np.uint8))
+    quantise = ir.node("QuantizeLinear", [source, scale, zero], name=f"{name}/QuantizeLinear")
+    dequantise = ir.node("DequantizeLinear", [quantise.outputs[0], scale, zero], name=f"{name}/DequantizeLinear")
+    for new, dtype in ((quantise, zero.dtype), (dequantise, source.dtype)):
+        new.outputs[0].name, new.outputs[0].shape, new.outputs[0].dtype = new.name, source.shape, dtype
+    graph.insert_before(before, [quantise, dequantise])
+    return dequantise.outputs[0]
 
 
 def _quantised_weight(graph: ir.Graph, node: ir.Node, path: str, layer: QuantisedLayer) -> ir.Value:

@@ -51,8 +51,8 @@ class Engine:
         return session
 
 
-def candidate(engine: Engine, seconds: float, size: int, passed: bool = True) -> Candidate:
-    verdict = SimpleNamespace(passed=passed, parity=SimpleNamespace(relative_error=seconds))
+def candidate(engine: Engine, seconds: float, size: int, passed: bool = True, error: float | None = None) -> Candidate:
+    verdict = SimpleNamespace(passed=passed, parity=SimpleNamespace(relative_error=seconds if error is None else error))
     return Candidate(f"{engine.engine} {seconds}", Recipe(), verdict, engine, seconds, size)
 
 
@@ -78,6 +78,16 @@ def test_what_misses_its_gate_is_not_timed(bench):
     timed, ranked = rank([candidate(engine, 0.001, 1, passed=False), candidate(engine, 0.002, 1)], bench, auto=True)
     assert [one.latency_ms is None for one in timed] == [True, False]
     assert [one.name for one in ranked] == ["a 0.002"]
+
+
+def test_of_forms_as_fast_as_the_fastest_the_most_accurate_is_taken(bench, monkeypatch):
+    monkeypatch.setattr(
+        "edgeattn.ranking._medians", lambda calls, rounds: {place: 1000 * call.func.__self__.seconds for place, call in calls.items()}
+    )
+    engine = Engine("a")
+    tried = [candidate(engine, seconds, 1, error=error) for seconds, error in ((1.0, 0.03), (1.008, 0.01), (1.02, 0.001), (1.009, 0.02), (9.0, 0.0))]
+    _, ranked = rank(tried, bench, auto=True)
+    assert [one.name for one in ranked] == ["a 1.008", "a 1.0", "a 1.009", "a 1.02", "a 9.0"]  # 0.8 % slower, and nearer; 2 % is slower
 
 
 def test_nothing_is_timed_for_another_machine(bench):

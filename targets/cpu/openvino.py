@@ -90,10 +90,10 @@ class OpenVinoTarget:
         floating = sorted(quantised - integers)
         warnings = [f"OpenVINO runs {len(floating)} quantised layers in float: {', '.join(floating)}."] if floating else []
         counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        attention = set(integer_products(lowered.graph))
-        left = attention - _in_integers(session.model) if attention else attention
-        warnings += [f"OpenVINO runs {len(left)} of attention's {len(attention)} products in float: {', '.join(sorted(left))}."] if left else []
-        counted += f"; {len(attention) - len(left)} of attention's {len(attention)} products in integers" if attention else ""
+        products = set(integer_products(lowered.graph))
+        left = products - _in_integers(session.model) if products else products
+        warnings += [f"OpenVINO runs {len(left)} of {len(products)} products of activations in float: {', '.join(sorted(left))}."] if left else []
+        counted += f"; {len(products) - len(left)} of {len(products)} products of activations in integers" if products else ""
         return Artifact(
             engine="openvino",
             main="model.onnx",

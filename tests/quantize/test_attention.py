@@ -130,6 +130,6 @@ def test_the_engine_fuses_it_into_integers_and_a_recipe_brings_it_back(tmp_path)
     pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'edgeattn[openvino]'")
     recipe = Recipe(activation="symmetric", between="attention")
     compiled = edgeattn.compile(find("ecg_nat").weights, engine="openvino", recipe=recipe, output=tmp_path / "a.edge")
-    assert "12 of attention's 12 products in integers" in compiled.manifest.checks[-1].detail
+    assert "12 of 12 products of activations in integers" in compiled.manifest.checks[-1].detail
     assert compiled.manifest.checks[-1].ok and edgeattn.verify(compiled.bundle).ok
     assert Recipe.read(compiled.bundle / "recipe.yaml").between == "attention"

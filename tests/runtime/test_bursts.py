@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from edgeattn.runtime import bursts
 from edgeattn.runtime.bursts import in_turn
 
@@ -38,3 +40,20 @@ def test_calls_of_several_threads_get_a_rest_before_each_burst_that_counts_as_ti
     assert made.count(("rest", 0.02)) == 2 * len(columns[0]) <= 26
     runs = [made[index + 1] for index, event in enumerate(made) if event == ("rest", 0.02)]
     assert sorted(runs) == ["a"] * len(columns[0]) + ["b"] * len(columns[0])
+
+
+def test_calls_that_wake_the_cores_after_a_rest_are_not_counted(monkeypatch):
+    cold = 0
+
+    def rested(seconds):
+        nonlocal cold
+        cold = 4
+
+    def call():
+        nonlocal cold
+        cold -= 1
+        return 3.0 if cold >= 0 else 1.0
+
+    monkeypatch.setattr(bursts.time, "sleep", rested)
+    monkeypatch.setattr(bursts, "time_calls", lambda given, count: np.array([given() for _ in range(count)]))
+    assert all(np.all(column == 1.0) for column in in_turn([call, call], rounds=12, rest=0.02))
