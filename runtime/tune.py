@@ -22,6 +22,7 @@ from .tuned import Choice, recall, remember
 from .verify import check_golden, session_here
 
 SECONDS = 20.0  # of measuring
+LOOK = 0.25  # of them for finding what more threads are tried on; all rows come from the rest, where every call is timed in turn with all others
 ROUNDS, FEWEST = 60, 3
 NEAR = 0.05  # fewer threads are taken if they are slower by no more than this share: other work needs the cores
 
@@ -55,7 +56,7 @@ class Tuning:
 def tune(
     path: str | Path, threads: int | None = None, seconds: float = SECONDS, again: bool = False, progress: Callable[[str], None] = lambda _: None
 ) -> Tuning:
-    """Measures every form that this machine can run and whose golden vectors hold here, then the fastest of each engine on more threads.
+    """Measures every form that this machine can run and whose golden vectors hold here, in turn with the fastest of each engine on more threads.
 
     threads: the most to try (None: all that this process may use). again: measure even if these engines were measured before.
     Raises InputError for wrong use, BundleError for a damaged bundle, MissingError where no form runs here.
@@ -74,15 +75,12 @@ def tune(
     if known is not None and known.engines == engines and known.threads in counts and not again:
         return Tuning(known.variant, known.threads, True, (), cpu_model())
     progress("timing every variant on one thread")
-    measured = _measure(sessions, seconds if len(counts) == 1 else seconds / 2)
+    measured = _measure(sessions, seconds if len(counts) == 1 else LOOK * seconds)
     if len(counts) > 1:
-        progress("timing the fastest on more threads")
-        wider = [Session(session.bundle, count) for session in _fastest(sessions, measured) for count in counts]
-        finals = _measure(wider, seconds / 2)
-        measured = [row for row in measured if (row.variant, 1) not in {(final.variant, final.threads) for final in finals}] + finals
-        best = choose(finals)
-    else:
-        best = choose(measured)
+        progress("timing them beside the fastest on more threads")
+        wider = [Session(session.bundle, count) for session in _fastest(sessions, measured) for count in counts if count > 1]
+        measured = _measure([*sessions, *wider], (1 - LOOK) * seconds)
+    best = choose(measured)
     choice = Choice(best.variant, best.threads, engines)
     notes = () if remember(bundle.manifest, choice) else (f"it cannot be remembered: let {VARIABLE} name a folder that can be written.",)
     return Tuning(choice.variant, choice.threads, False, (*measured, *rows), cpu_model(), notes)

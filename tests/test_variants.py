@@ -118,6 +118,15 @@ def test_tune_measures_every_form_and_load_takes_the_choice(bundle, monkeypatch)
     assert edgeattn.bench(bundle, runs=3).variant == result.variant
 
 
+def test_what_tune_takes_is_the_best_of_the_rows_it_shows(bundle):
+    result = edgeattn.tune(bundle, seconds=0.5, threads=2)
+    shown = {(row.variant, row.threads): row.ms for row in result.rows}
+    assert len(shown) == len(result.rows)
+    assert {variant for variant, threads in shown if threads == 1} == set(Bundle.open(bundle).manifest.forms())
+    assert {threads for _, threads in shown} == {1, 2}
+    assert shown[result.variant, result.threads] <= (1 + tune.NEAR) * min(shown.values())
+
+
 def test_tune_measures_once_until_an_engine_changes(bundle, monkeypatch):
     first = edgeattn.tune(bundle, seconds=0.2, threads=1)
     assert not first.remembered
