@@ -10,16 +10,25 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 AGAIN = 0.05  # seconds until a held interrupt is tried again
 
 
+@dataclass
+class Interrupts:
+    """raised: a KeyboardInterrupt began; a library may have turned it into another exception since."""
+
+    raised: bool = False
+
+
 @contextmanager
-def interrupts_after_imports() -> Iterator[None]:
+def interrupts_after_imports() -> Iterator[Interrupts]:
     """Within it Ctrl-C raises KeyboardInterrupt as usual, but during an import only when that has ended, or at the second Ctrl-C."""
+    interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield  # only the main thread of a POSIX process can hold a signal
+        yield interrupts  # only the main thread of a POSIX process can hold a signal
         return
     held = False
 
@@ -29,11 +38,12 @@ def interrupts_after_imports() -> Iterator[None]:
             held = True
             signal.setitimer(signal.ITIMER_REAL, AGAIN)
             return
+        interrupts.raised = True
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGALRM)}
     try:
-        yield
+        yield interrupts
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():

@@ -7,7 +7,9 @@ import sys
 import time
 
 import pytest
+from click.testing import CliRunner
 
+from edgeattn.cli import main
 from edgeattn.runtime.interrupts import interrupts_after_imports
 
 
@@ -43,3 +45,18 @@ def test_outside_an_import_ctrl_c_is_heard_at_once_and_handlers_return():
     with pytest.raises(KeyboardInterrupt), interrupts_after_imports():
         os.kill(os.getpid(), signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)) == before
+
+
+def test_ctrl_c_that_a_library_turned_into_another_exception_is_still_ctrl_c():
+    group = type(main)("group")
+
+    @group.command()
+    def turned():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(30)
+        except KeyboardInterrupt as error:
+            raise SystemError("returned a result with an exception set") from error
+
+    result = CliRunner().invoke(group, ["turned"])
+    assert result.exit_code == 130

@@ -16,6 +16,7 @@ from torch import nn
 import edgeattn
 from edgeattn.errors import InputError, MissingError
 from edgeattn.models.registry import find
+from edgeattn.ranking import NEAR
 from edgeattn.runtime.openvino import OpenVinoModel
 from edgeattn.targets.cpu.openvino import OpenVinoTarget
 from edgeattn.targets.graphs import layer_precisions
@@ -194,7 +195,7 @@ def test_auto_tries_both_engines_and_takes_the_fastest(tmp_path):
     timed = [candidate for candidate in plain["candidates"] if candidate["latency_ms"] is not None]
     assert len(timed) == len([candidate for candidate in plain["candidates"] if candidate["passed"]])
     chosen = next(candidate for candidate in timed if candidate["chosen"])
-    assert chosen["latency_ms"] == min(candidate["latency_ms"] for candidate in timed)
+    assert chosen["latency_ms"] <= (1 + NEAR) * min(candidate["latency_ms"] for candidate in timed)
     only = edgeattn.compile(find("rpattention").weights, precision="auto", engine="onnxruntime", output=tmp_path / "b.edge").to_json()
     assert {candidate["engine"] for candidate in only["candidates"]} == {"onnxruntime"}
 
