@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from rich.console import Console
@@ -19,11 +19,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from . import __version__
 from .errors import EdgeattnError, InputError, MissingError
-from .runtime.interrupts import Interrupts, interrupts_after_imports
+from .runtime.interrupts import interrupts_after_imports
 from .views import show_bench, show_compilation, show_devices, show_doctor, show_inspect, show_models, show_probe, show_tuning, show_verification
 
 STDERR = Console(stderr=True)
-STOPPED = "stopped; nothing half-written was left behind."
 TRACEBACK = "EDGEATTN_TRACEBACK"  # set to 1 to see where an error came from
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object on stdout and nothing else.")
 bundle_argument = click.argument("bundle", type=click.Path())
@@ -41,27 +40,22 @@ class _Group(click.Group):
     """Turns every error into one sentence on stderr and the documented exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        interrupts = Interrupts()
         try:
-            with interrupts_after_imports() as interrupts:
+            with interrupts_after_imports():
                 return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit):
             raise
         except (KeyboardInterrupt, click.Abort):
-            self._fail(STOPPED, 130)
-        except Exception as error:
-            self._fail(STOPPED, 130) if interrupts.raised else self._explain(error)
-
-    def _explain(self, error: Exception) -> None:
-        if isinstance(error, EdgeattnError):
+            self._fail("stopped; nothing half-written was left behind.", 130)
+        except EdgeattnError as error:
             self._fail(str(error), error.exit_code)
-        if isinstance(error, ImportError):
+        except ImportError as error:
             missing = MissingError(f"{error.name or error} is not installed: pip install 'edgeattn[compile]'.")
             self._fail(str(missing), missing.exit_code)
-        # a bug of ours, or of a library: say so in one sentence, keep the trace for who asks
-        self._fail(f"unexpected {type(error).__name__}: {error}. Set {TRACEBACK}=1 to see where.", 1)
+        except Exception as error:  # a bug of ours, or of a library: say so in one sentence, keep the trace for who asks
+            self._fail(f"unexpected {type(error).__name__}: {error}. Set {TRACEBACK}=1 to see where.", 1)
 
-    def _fail(self, message: str, code: int) -> NoReturn:
+    def _fail(self, message: str, code: int) -> None:
         if os.environ.get(TRACEBACK) == "1":
             traceback.print_exc()
         STDERR.print(f"[bold red]error[/]: {escape(message)}", soft_wrap=True, highlight=False)

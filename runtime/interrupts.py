@@ -10,40 +10,38 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 
 AGAIN = 0.05  # seconds until a held interrupt is tried again
 
 
-@dataclass
-class Interrupts:
-    """raised: a KeyboardInterrupt began; a library may have turned it into another exception since."""
-
-    raised: bool = False
-
-
 @contextmanager
-def interrupts_after_imports() -> Iterator[Interrupts]:
-    """Within it Ctrl-C raises KeyboardInterrupt as usual, but during an import only when that has ended, or at the second Ctrl-C."""
-    interrupts = Interrupts()
+def interrupts_after_imports() -> Iterator[None]:
+    """Within it Ctrl-C raises KeyboardInterrupt as usual, but during an import only when that has ended, or at the second Ctrl-C.
+
+    What a library makes of that KeyboardInterrupt leaves as one again.
+    """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield interrupts  # only the main thread of a POSIX process can hold a signal
+        yield  # only the main thread of a POSIX process can hold a signal
         return
-    held = False
+    held = raised = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal held
+        nonlocal held, raised
         if _importing(frame) and not (held and number == signal.SIGINT):
             held = True
             signal.setitimer(signal.ITIMER_REAL, AGAIN)
             return
-        interrupts.raised = True
+        raised = True
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGALRM)}
     try:
-        yield interrupts
+        yield
+    except Exception as error:
+        if raised:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():

@@ -195,7 +195,9 @@ def test_auto_tries_both_engines_and_takes_the_fastest(tmp_path):
     timed = [candidate for candidate in plain["candidates"] if candidate["latency_ms"] is not None]
     assert len(timed) == len([candidate for candidate in plain["candidates"] if candidate["passed"]])
     chosen = next(candidate for candidate in timed if candidate["chosen"])
-    assert chosen["latency_ms"] <= (1 + NEAR) * min(candidate["latency_ms"] for candidate in timed)
+    near = (1 + NEAR) * min(candidate["latency_ms"] for candidate in timed)
+    assert chosen["latency_ms"] <= near
+    assert chosen["relative_error"] == min(candidate["relative_error"] for candidate in timed if candidate["latency_ms"] <= near)
     only = edgeattn.compile(find("rpattention").weights, precision="auto", engine="onnxruntime", output=tmp_path / "b.edge").to_json()
     assert {candidate["engine"] for candidate in only["candidates"]} == {"onnxruntime"}
 
