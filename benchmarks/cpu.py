@@ -25,7 +25,7 @@ from networks import SHAPES
 from peaks import peaks
 from peers import Peers
 from raw import Arrays, Run
-from report import bootstrap, taken, write
+from report import bootstrap, ratio, taken, write
 from torch.utils.flop_counter import FlopCounterMode
 
 import edgeattn
@@ -53,10 +53,9 @@ def main(arguments: list[str]) -> None:
             os.environ[VARIABLE] = str(Path(folder) / "kept")
             results["networks"][name] = found = measure(name, Path(folder))
         for threads, figures in found["threads"].items():
-            best, (low, high) = figures["against"], figures["against"]["interval"]
             print(
-                f"{name}, {threads} thread(s): {taken(found, threads)}: {best['ratio']:.2f} ({low:.2f} to {high:.2f}) of {best['peer']}; "
-                + ", ".join(f"{label} {value['ms']:.3g}" for label, value in figures["engines"].items()),
+                f"{name}, {threads} thread(s): {taken(found, threads)}: {ratio(figures, figures['best'])} of {figures['best']}; "
+                + ", ".join(f"{label} {value:.3g}" for label, value in figures["ms"].items()),
                 flush=True,
             )
         Path("cpu.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -111,16 +110,13 @@ def subject(name: str, folder: Path) -> tuple[torch.nn.Module, dict[str, np.ndar
 
 
 def compare(runs: dict[str, Run], query: Arrays, rest: float) -> dict[str, Any]:
-    """Medians in milliseconds by engine; edgeattn against the best of the others, a paired bootstrap's 95 % interval. rest: before each burst."""
+    """Median milliseconds by engine; edgeattn against each other, with a paired bootstrap's 95 % interval. rest: seconds before each burst."""
     columns = in_turn([partial(run, query) for run in runs.values()], ROUNDS, SECONDS if rest == 0 else 2.5 * SECONDS, rest=rest)
     times = dict(zip(runs, columns, strict=True))
     medians = {label: float(np.median(values)) for label, values in times.items()}
-    peer = min((label for label in runs if label != "edgeattn"), key=lambda label: medians[label])
-    ratio, interval = bootstrap(times["edgeattn"], times[peer], np.divide)
-    return {
-        "engines": {label: {"ms": value} for label, value in medians.items()},
-        "against": {"peer": peer, "ratio": ratio, "interval": interval},
-    }
+    peers = [label for label in runs if label != "edgeattn"]
+    against = {peer: dict(zip(("ratio", "interval"), bootstrap(times["edgeattn"], times[peer], np.divide), strict=True)) for peer in peers}
+    return {"ms": medians, "best": min(peers, key=lambda peer: medians[peer]), "against": against}
 
 
 def flops(module: torch.nn.Module, query: Arrays) -> float:

@@ -2,8 +2,8 @@
 
 The relative error of the first output, |y - module(x)| / |module(x)| over 32 samples, by engine: a fast int8 engine whose products saturate answers
 something else. Full range is what ONNX Runtime's quantiser does unless it is told `reduce_range`, as peers.py tells it without VNNI. edgeattn's is
-what its gate saw when cpu.py compiled the network; its latency against the fastest peer within 5 % is of the medians that cpu.py measured in turn
-(cpu.json), on one thread and with two to use. --write puts the table into docs/performance.md.
+what its gate saw when cpu.py compiled the network; its latency against the fastest peer within 5 % is what cpu.py measured in turn (cpu.json), on one
+thread and with two to use. --write puts the table into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cpu import ZOO, subject
 from networks import SHAPES
 from peers import Peers, quantised_files
 from raw import open_onnx
-from report import replace_section
+from report import geometric_mean, ratio, replace_section
 
 from edgeattn.runtime.machine import machine
 
@@ -37,21 +37,21 @@ def main(arguments: list[str]) -> None:
     if known["machine"]["cpu"] != machine()["cpu"]:
         raise SystemExit("cpu.json is of another CPU: run benchmarks/cpu.py here first.")
     text = f"Relative error of the first output on {known['machine']['cpu']}, {SAMPLES} samples; edgeattn's is the gate's.\n\n"
-    text += f"| network | {' | '.join(SHOWN)} | edgeattn | fastest peer within {WITHIN:.0%} | edgeattn's latency against it | with two threads |\n"
-    text += "| --- " * (len(SHOWN) + 5) + "|\n"
+    text += f"| network | {' | '.join(SHOWN)} | edgeattn | against the fastest peer within {WITHIN:.0%} (95 % interval) | with two threads |\n"
+    text += "| --- " * (len(SHOWN) + 4) + "|\n"
     ratios: dict[str, list[float]] = {"1": [], "2": []}
     for name in [argument for argument in arguments if not argument.startswith("-")] or [*SHAPES, *ZOO]:
         with tempfile.TemporaryDirectory() as folder:
             found = measure(name, Path(folder))
         cells = [f"{found[label]:.2%}" if label in found else "" for label in SHOWN] + [f"{known['networks'][name]['relative_error']:.2%}"]
         for threads, so_far in ratios.items():
-            ms = {label: value["ms"] for label, value in known["networks"][name]["threads"][threads]["engines"].items()}
-            peer = min((label for label, error in found.items() if error <= WITHIN and label in ms), key=lambda label: ms[label])
-            so_far.append(ms["edgeattn"] / ms[peer])
-            cells += [peer, f"{so_far[-1]:.2f}"] if threads == "1" else [f"{so_far[-1]:.2f} of {peer}"]
+            figures = known["networks"][name]["threads"][threads]
+            peer = min((label for label, error in found.items() if error <= WITHIN and label in figures["against"]), key=figures["ms"].get)
+            so_far.append(figures["against"][peer]["ratio"])
+            cells.append(f"{ratio(figures, peer)} of {peer}")
         text += f"| {name} | {' | '.join(cells)} |\n"
         print(text.splitlines()[-1], flush=True)
-    one, two = (f"{np.exp(np.mean(np.log(so_far))):.2f}" for so_far in ratios.values())
+    one, two = (f"{geometric_mean(so_far):.2f}" for so_far in ratios.values())
     text += f"\nGeometric mean against the fastest peer within {WITHIN:.0%}: {one}; with two threads {two}.\n"
     if "--write" in arguments:
         replace_section(Path(__file__).parents[1] / "docs" / "performance.md", "benchmarks/errors.py", text)

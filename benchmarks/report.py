@@ -59,9 +59,18 @@ def markdown(results: dict[str, Any]) -> str:
     return text + "\n![latency against the best peer](cpu.svg)\n"
 
 
-def geometric_mean(results: dict[str, Any], threads: str) -> float:
-    """Of edgeattn's latency against the best peer of each network."""
-    return float(np.exp(np.mean([np.log(found["threads"][threads]["against"]["ratio"]) for found in results["networks"].values()])))
+def geometric_mean(ratios: list[float]) -> float:
+    return float(np.exp(np.mean(np.log(ratios))))
+
+
+def ratio(figures: dict[str, Any], peer: str) -> str:
+    """Of one network and number of threads: edgeattn's latency against a peer's, with its interval."""
+    low, high = figures["against"][peer]["interval"]
+    return f"{figures['against'][peer]['ratio']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _against_best(results: dict[str, Any], threads: str) -> list[dict[str, Any]]:
+    return [figures["against"][figures["best"]] for figures in (found["threads"][threads] for found in results["networks"].values())]
 
 
 def taken(found: dict[str, Any], threads: str) -> str:
@@ -74,21 +83,21 @@ def taken(found: dict[str, Any], threads: str) -> str:
 
 
 def _table(results: dict[str, Any], threads: str) -> str:
-    labels = [label for label in ENGINES if any(label in found["threads"][threads]["engines"] for found in results["networks"].values())]
+    labels = [label for label in ENGINES if any(label in found["threads"][threads]["ms"] for found in results["networks"].values())]
     chooser = "auto" if threads == "1" else "tune"
     heads = ["network", *labels, f"what {chooser} took", "against the best peer (95 % interval)", "GFLOP/s"]
     heads += ["of the peak"] if threads == "1" else []
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for name, found in results["networks"].items():
         figures = found["threads"][threads]
-        engines, against = figures["engines"], figures["against"]
-        low, high = against["interval"]
-        rate = found["gflop"] / engines["edgeattn"]["ms"] * 1e3
-        cells = [name, *(f"{engines[label]['ms']:.3g}" if label in engines else "" for label in labels), taken(found, threads)]
-        cells += [f"{against['ratio']:.2f} ({low:.2f} to {high:.2f})", f"{rate:.0f}"]
+        ms = figures["ms"]
+        rate = found["gflop"] / ms["edgeattn"] * 1e3
+        cells = [name, *(f"{ms[label]:.3g}" if label in ms else "" for label in labels), taken(found, threads)]
+        cells += [ratio(figures, figures["best"]), f"{rate:.0f}"]
         cells += [f"{100 * rate / peak_of(found, results['peak']):.0f} %"] if threads == "1" else []
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + f"\n\nGeometric mean against the best peer of each network: {geometric_mean(results, threads):.2f}.\n"
+    mean = geometric_mean([one["ratio"] for one in _against_best(results, threads)])
+    return "\n".join(lines) + f"\n\nGeometric mean against the best peer of each network: {mean:.2f}.\n"
 
 
 def attention(results: dict[str, Any]) -> str:
@@ -121,7 +130,7 @@ def plot(results: dict[str, Any]) -> bytes:
         figure = Figure(figsize=(7.5, 1 + 0.32 * len(names)), layout="constrained")
         axes = figure.subplots()
         for offset, threads, colour in ((-0.18, "1", "#2a6f97"), (0.18, "2", "#b8c4d0")):
-            found = [results["networks"][name]["threads"][threads]["against"] for name in names]
+            found = _against_best(results, threads)
             ratios = [one["ratio"] for one in found]
             ends = [[max(0, one["ratio"] - one["interval"][0]) for one in found], [max(0, one["interval"][1] - one["ratio"]) for one in found]]
             label = f"{threads} thread{'s' if threads == '2' else ''}"

@@ -7,6 +7,7 @@ import onnxruntime as ort
 
 from ..errors import InputError
 from ..runtime.engines import AS_WRITTEN, onnx_session
+from .passes.nodes import cast
 
 
 def serialise(model: ir.Model) -> bytes:
@@ -22,12 +23,6 @@ def half_in_float32(model: ir.Model) -> ir.Model:
     copy = model.clone()
     graph = copy.graph
     wide: dict[ir.Value, ir.Value] = {}
-
-    def cast(value: ir.Value, to: ir.DataType, name: str) -> ir.Node:
-        node = ir.node("Cast", [value], {"to": to.value}, name=f"{name}/Cast")
-        node.outputs[0].name, node.outputs[0].dtype, node.outputs[0].shape = name, to, value.shape
-        return node
-
     for node in list(graph):
         if node.op_type == "Cast":
             continue

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from ..export.passes.constants import constant
 from ..export.passes.linear_as_matmul import LAYER
+from ..export.passes.nodes import node_of
 from ..models.reference import Samples
 from .calibrate import Activation
 from .insert import through_pair
@@ -61,11 +62,9 @@ class IntegersBetween(ir.passes.InPlacePass):
         integer = constant(graph, f"{value.name}.integer", np.array(-most if number < 0 else most, np.int8 if signed else np.uint8))
         scale = constant(graph, f"{value.name}.integer.scale", np.array(abs(number) / most or 1.0, np.float32))
         zero = constant(graph, f"{value.name}.integer.zero", np.array(0, np.int8 if signed else np.uint8))
-        dequantise = ir.node("DequantizeLinear", [integer, scale, zero], name=f"{value.name}/DequantizeLinear")
-        output = dequantise.outputs[0]
-        output.name, output.shape, output.dtype = dequantise.name, value.shape, value.dtype
+        dequantise = node_of("DequantizeLinear", [integer, scale, zero], f"{value.name}/DequantizeLinear", value.dtype, value.shape)
         graph.insert_before(node, dequantise)
-        return output
+        return dequantise.outputs[0]
 
 
 def integers_throughout(graph: ir.Graph) -> bool:

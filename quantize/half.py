@@ -14,6 +14,7 @@ from onnx_ir.passes import common
 
 from ..export.host import half_in_float32
 from ..export.passes.linear_as_matmul import LAYER
+from ..export.passes.nodes import cast
 from ..models.reference import Samples
 from .insert import PRECISION
 from .ranges import value_ranges
@@ -188,8 +189,7 @@ def strongly_typed(model: ir.Model) -> ir.Model:
     for index, output in enumerate(graph.outputs):
         if output.dtype == ir.DataType.FLOAT16:
             name, output.name = output.name, f"{output.name}.fp16"
-            node = ir.node("Cast", [output], {"to": ir.DataType.FLOAT.value}, name=f"{name}/Cast")
-            node.outputs[0].name, node.outputs[0].dtype, node.outputs[0].shape = name, ir.DataType.FLOAT, output.shape
+            node = cast(output, ir.DataType.FLOAT, str(name))
             graph.append(node)
             graph.outputs[index] = node.outputs[0]
     common.RemoveUnusedNodesPass()(copy)
@@ -209,9 +209,8 @@ def _as_type(graph: ir.Graph, user: ir.Node, value: ir.Value, wanted: ir.DataTyp
         new = ir.val(name, const_value=ir.tensor(half, name=name))
         graph.initializers.add(new)
     else:
-        node = ir.node("Cast", [value], {"to": wanted.value}, name=f"{name}/Cast")
+        node = cast(value, wanted, name)
         new = node.outputs[0]
-        new.name, new.dtype, new.shape = name, wanted, value.shape
         source = value.producer()
         if source is None:
             graph.insert_before(graph[0], node)

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from ..export.passes.linear_as_matmul import LAYER
+from ..export.passes.nodes import node_of
 from .calibrate import Activation, Quantised, QuantisedLayer
 
 
@@ -85,10 +86,8 @@ def through_pair(graph: ir.Graph, before: ir.Node, source: ir.Value, name: str, 
     """DQ(Q(source)), put before a node; `name` begins the names of what is added."""
     scale = _set(graph, f"{name}.input_scale", np.array(activation.scale, np.float32))
     zero = _set(graph, f"{name}.input_zero_point", np.array(activation.zero_point, np.int8 if activation.signed else np.uint8))
-    quantise = ir.node("QuantizeLinear", [source, scale, zero], name=f"{name}/QuantizeLinear")
-    dequantise = ir.node("DequantizeLinear", [quantise.outputs[0], scale, zero], name=f"{name}/DequantizeLinear")
-    for new, dtype in ((quantise, zero.dtype), (dequantise, source.dtype)):
-        new.outputs[0].name, new.outputs[0].shape, new.outputs[0].dtype = new.name, source.shape, dtype
+    quantise = node_of("QuantizeLinear", [source, scale, zero], f"{name}/QuantizeLinear", zero.dtype, source.shape)
+    dequantise = node_of("DequantizeLinear", [quantise.outputs[0], scale, zero], f"{name}/DequantizeLinear", source.dtype, source.shape)
     graph.insert_before(before, [quantise, dequantise])
     return dequantise.outputs[0]
 
@@ -106,11 +105,10 @@ def _quantised_weight(graph: ir.Graph, node: ir.Node, path: str, layer: Quantise
     weight = ir.val(name, tensor.dtype, integers.shape, const_value=tensor)
     graph.initializers.add(weight)
     scale = _set(graph, f"{path}.weight_scale", layer.scale)
-    dequantise = ir.node("DequantizeLinear", [weight, scale], {"axis": 0 if convolution else 1}, name=f"{path}/DequantizeLinear:weight")
-    output = dequantise.outputs[0]
-    output.name, output.shape, output.dtype = dequantise.name, ir.Shape(integers.shape), ir.DataType.FLOAT
+    axis = {"axis": 0 if convolution else 1}
+    dequantise = node_of("DequantizeLinear", [weight, scale], f"{path}/DequantizeLinear:weight", ir.DataType.FLOAT, integers.shape, axis)
     graph.insert_before(node, dequantise)
-    return output
+    return dequantise.outputs[0]
 
 
 def _set_bias(graph: ir.Graph, node: ir.Node, path: str, bias: np.ndarray) -> None:
@@ -129,9 +127,8 @@ def _set_bias(graph: ir.Graph, node: ir.Node, path: str, bias: np.ndarray) -> No
         return
     users = [(use.node, use.idx) for use in output.uses()]
     value = _set(graph, f"{path}.bias", bias)
-    add = ir.node("Add", [output, value], name=f"{path}/Add")
+    add = node_of("Add", [output, value], f"{path}/Add", output.dtype, output.shape)
     result = add.outputs[0]
-    result.name, result.shape, result.dtype = f"{path}/Add", output.shape, output.dtype
     graph.insert_after(node, add)
     for user, index in users:
         user.replace_input_with(index, result)

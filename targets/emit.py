@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..export.passes.constants import constant
+from ..export.passes.nodes import node_of
 
 
 class Emitter:
@@ -18,12 +19,10 @@ class Emitter:
 
     def __call__(self, kind: str, *inputs: ir.Value, like: ir.Value, shape: Any = None, **attributes: Any) -> ir.Value:
         """The output of a new node; its type is that of `like`, its shape too unless given."""
-        node = ir.node(kind, list(inputs), attributes, name=f"{self.replaced.name}/{kind}_{len(self.nodes)}")
+        node = node_of(kind, inputs, f"{self.replaced.name}/{kind}_{len(self.nodes)}", like.dtype, like.shape if shape is None else shape, attributes)
         node.metadata_props.update(self.replaced.metadata_props)
-        output = node.outputs[0]
-        output.name, output.dtype, output.shape = node.name, like.dtype, like.shape if shape is None else ir.Shape(shape)
         self.nodes.append(node)
-        return output
+        return node.outputs[0]
 
     def split(self, value: ir.Value, sizes: list[int], axis: int = -1) -> list[ir.Value]:
         """`value` in parts of these sizes along an axis."""
@@ -41,6 +40,4 @@ class Emitter:
 
     def finish(self, result: ir.Value) -> None:
         """`result` takes the place of the replaced node's first output."""
-        old = self.replaced.outputs[0]
-        result.name, result.shape, result.dtype = old.name, old.shape, old.dtype
-        ir.convenience.replace_nodes_and_values(self.graph, self.replaced, [self.replaced], self.nodes, [old], [result])
+        ir.convenience.replace_nodes_and_values(self.graph, self.replaced, [self.replaced], self.nodes, self.replaced.outputs[:1], [result])

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .constants import constant
+from .nodes import node_of
 
 
 class FullAttentionMask(ir.passes.InPlacePass):
@@ -32,8 +33,7 @@ class FullAttentionMask(ir.passes.InPlacePass):
             return False
         new: list[ir.Node] = []
         target = _target(graph, new, node, query, key, lengths)
-        expand = ir.node("Expand", [mask, target], name=f"{node.name}/Expand")
-        _describe(expand, mask.dtype, ir.Shape((*shape[:-2], *lengths)))
+        expand = node_of("Expand", [mask, target], f"{node.name}/Expand", mask.dtype, (*shape[:-2], *lengths))
         expand.metadata_props.update(node.metadata_props)
         graph.insert_before(node, [*new, expand])
         node.replace_input_with(3, expand.outputs[0])
@@ -45,16 +45,9 @@ def _target(graph: ir.Graph, new: list[ir.Node], node: ir.Node, query: ir.Value,
         return constant(graph, f"lengths.{lengths[0]}x{lengths[1]}", np.array(lengths, np.int64))
     parts = []
     for tensor, label in ((query, "queries"), (key, "keys")):
-        shape = ir.node("Shape", [tensor], {"start": 2, "end": 3}, name=f"{node.name}/{label}")
-        _describe(shape, ir.DataType.INT64, ir.Shape((1,)))
+        shape = node_of("Shape", [tensor], f"{node.name}/{label}", ir.DataType.INT64, (1,), {"start": 2, "end": 3})
         new.append(shape)
         parts.append(shape.outputs[0])
-    both = ir.node("Concat", parts, {"axis": 0}, name=f"{node.name}/lengths")
-    _describe(both, ir.DataType.INT64, ir.Shape((2,)))
+    both = node_of("Concat", parts, f"{node.name}/lengths", ir.DataType.INT64, (2,), {"axis": 0})
     new.append(both)
     return both.outputs[0]
-
-
-def _describe(node: ir.Node, dtype: ir.DataType | None, shape: ir.Shape) -> None:
-    output = node.outputs[0]
-    output.name, output.dtype, output.shape = node.name, dtype, shape

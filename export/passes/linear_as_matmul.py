@@ -53,7 +53,6 @@ class LinearAsMatMul(ir.passes.InPlacePass):
         last = product if bias is None else ir.node("Add", [product.outputs[0], bias])
         last.metadata_props.update(node.metadata_props)
         old, new = node.outputs[0], last.outputs[0]
-        new.name, new.shape, new.dtype = old.name, old.shape, old.dtype
         new.metadata_props.update(old.metadata_props)
         nodes = [product] if last is product else [product, last]
         product.outputs[0].dtype = old.dtype

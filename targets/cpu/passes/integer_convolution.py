@@ -8,6 +8,7 @@ from onnx_ir.passes import common
 
 from ....export.passes.constants import constant
 from ....export.passes.linear_as_matmul import LAYER
+from ....export.passes.nodes import node_of
 from ....quantize.insert import PRECISION
 from .integer_linear import MICROSOFT
 from .patches import filled, patches
@@ -54,12 +55,10 @@ class IntegerConvolution(ir.passes.InPlacePass):
             limits = np.iinfo(np.int32)
             rounded = np.clip(np.rint(_array(node.inputs[2]) / step), limits.min, limits.max).astype(np.int32)
             inputs.append(constant(graph, f"{node.metadata_props[LAYER]}.bias.int32", rounded))
-        new = _node("QLinearConv", inputs, node)
-        old, output = reader.outputs[0], new.outputs[0]
-        output.name, output.shape, output.dtype = old.name, old.shape, old.dtype
+        new = _node("QLinearConv", inputs, node, reader.outputs[0].dtype)
         relu = reader.inputs[0].producer() if reader.inputs[0] is not None else None
         removed = [reader, relu, node] if relu is not None and relu is not node else [reader, node]
-        ir.convenience.replace_nodes_and_values(graph, reader, removed, [new], [old], [output])
+        ir.convenience.replace_nodes_and_values(graph, reader, removed, [new], reader.outputs, new.outputs)
 
     def _to_product(self, graph: ir.Graph, node: ir.Node, quantise: ir.Node) -> bool:
         """Whether it has such a form, which then stands in its place."""
@@ -73,15 +72,12 @@ class IntegerConvolution(ir.passes.InPlacePass):
         columns = constant(graph, f"{weight.name}.columns", np.ascontiguousarray(found.weight))
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         inputs = [found.rows, columns, quantise.inputs[1], scale, quantise.inputs[2], zero, bias]
-        product = ir.node("MatMulIntegerToFloat", inputs, domain=MICROSOFT, name=f"{path}/MatMulIntegerToFloat")
+        shape = [old.shape[0], *old.shape[2:], old.shape[1]]
+        product = node_of("MatMulIntegerToFloat", inputs, f"{path}/MatMulIntegerToFloat", old.dtype, shape, domain=MICROSOFT)
         product.metadata_props.update(node.metadata_props)
         rank = len(old.shape)
-        back = ir.node("Transpose", [product.outputs[0]], {"perm": [0, rank - 1, *range(1, rank - 1)]}, name=f"{path}/Transpose:out")
-        product.outputs[0].name, product.outputs[0].dtype = str(product.name), old.dtype
-        product.outputs[0].shape = ir.Shape([old.shape[0], *old.shape[2:], old.shape[1]])
-        output = back.outputs[0]
-        output.name, output.shape, output.dtype = old.name, old.shape, old.dtype
-        ir.convenience.replace_nodes_and_values(graph, node, [node], [*found.nodes, product, back], [old], [output])
+        back = ir.node("Transpose", product.outputs, {"perm": [0, rank - 1, *range(1, rank - 1)]}, name=f"{path}/Transpose:out")
+        ir.convenience.replace_nodes_and_values(graph, node, [node], [*found.nodes, product, back], [old], back.outputs)
         return True
 
     def _to_float(self, graph: ir.Graph, node: ir.Node, quantise: ir.Node) -> None:
@@ -89,23 +85,18 @@ class IntegerConvolution(ir.passes.InPlacePass):
         weight, scale, zero = self.signs.weights(graph, node, None)
         spread = (-1, *[1] * (len(node.inputs[1].shape) - 2))  # type: ignore[union-attr,arg-type]
         steps = constant(graph, f"{path}.product_scale", (_array(quantise.inputs[1]) * _array(scale)).astype(np.float32).reshape(spread))
-        product = _node("ConvInteger", [quantise.outputs[0], weight, quantise.inputs[2], zero], node)
-        product.outputs[0].dtype = ir.DataType.INT32
-        new = [product, ir.node("Cast", [product.outputs[0]], {"to": ir.DataType.FLOAT.value}, name=f"{path}/Cast")]
-        new.append(ir.node("Mul", [new[-1].outputs[0], steps], name=f"{path}/Mul"))
+        product = _node("ConvInteger", [quantise.outputs[0], weight, quantise.inputs[2], zero], node, ir.DataType.INT32)
+        new = [product, node_of("Cast", product.outputs, f"{path}/Cast", old.dtype, old.shape, {"to": ir.DataType.FLOAT.value})]
+        new.append(node_of("Mul", [new[-1].outputs[0], steps], f"{path}/Mul", old.dtype, old.shape))
         if len(node.inputs) > 2 and node.inputs[2] is not None:
             bias = constant(graph, f"{path}.bias.spread", _array(node.inputs[2]).reshape(spread))
-            new.append(ir.node("Add", [new[-1].outputs[0], bias], name=f"{path}/Add"))
-        for made in new:
-            made.outputs[0].name, made.outputs[0].shape = str(made.name), old.shape
-            made.outputs[0].dtype = made.outputs[0].dtype or ir.DataType.FLOAT
-        output = new[-1].outputs[0]
-        output.name, output.dtype = old.name, old.dtype
-        ir.convenience.replace_nodes_and_values(graph, node, [node], new, [old], [output])
+            new.append(node_of("Add", [new[-1].outputs[0], bias], f"{path}/Add", old.dtype, old.shape))
+        ir.convenience.replace_nodes_and_values(graph, node, [node], new, [old], new[-1].outputs)
 
 
-def _node(kind: str, inputs: list[ir.Value | None], old: ir.Node) -> ir.Node:
-    new = ir.node(kind, inputs, dict(old.attributes), name=f"{old.metadata_props[LAYER]}/{kind}")
+def _node(kind: str, inputs: list[ir.Value | None], old: ir.Node, dtype: ir.DataType | None) -> ir.Node:
+    """In the convolution's place, with its geometry."""
+    new = node_of(kind, inputs, f"{old.metadata_props[LAYER]}/{kind}", dtype, old.outputs[0].shape, dict(old.attributes))
     new.metadata_props.update(old.metadata_props)
     return new
 

@@ -49,10 +49,8 @@ class IntegerLinear(ir.passes.InPlacePass):
         new = ir.node(kernel, inputs, domain=MICROSOFT, name=f"{path}/{kernel}")
         new.metadata_props.update(node.metadata_props)
         last = bias_node or node
-        old, output = last.outputs[0], new.outputs[0]
-        output.name, output.shape, output.dtype = old.name, old.shape, old.dtype
         removed = [node] if last is node else [last, node]
-        ir.convenience.replace_nodes_and_values(graph, last, removed, [new], [old], [output])
+        ir.convenience.replace_nodes_and_values(graph, last, removed, [new], last.outputs, new.outputs)
 
 
 def _bias(node: ir.Node) -> tuple[ir.Node | None, ir.Value | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from ....export.passes.nodes import node_of
+
 
 class IntegerOrder(ir.passes.InPlacePass):
     """ArgMax(DQ(a) @ DQ(b))   becomes   ArgMax(MatMulInteger(a, b)), for scalar scales: a positive factor changes no order.
@@ -20,9 +22,8 @@ class IntegerOrder(ir.passes.InPlacePass):
             assert product is not None
             sides = [value.producer() for value in product.inputs]  # type: ignore[union-attr]
             inputs = [*(side.inputs[0] for side in sides), *(side.inputs[2] for side in sides)]  # type: ignore[union-attr]
-            new = ir.node("MatMulInteger", inputs, name=f"{product.name}/MatMulInteger")
+            new = node_of("MatMulInteger", inputs, f"{product.name}/MatMulInteger", ir.DataType.INT32, product.outputs[0].shape)
             new.metadata_props.update(product.metadata_props)
-            new.outputs[0].name, new.outputs[0].shape, new.outputs[0].dtype = new.name, product.outputs[0].shape, ir.DataType.INT32
             model.graph.insert_before(node, new)
             node.replace_input_with(0, new.outputs[0])
         common.RemoveUnusedNodesPass()(model)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ....export.passes.constants import constant
+from ....export.passes.nodes import node_of
 from ...emit import Emitter
 from .integer_linear import MICROSOFT
 
@@ -45,20 +46,14 @@ class MultiHeadAttention(ir.passes.InPlacePass):
         attributes = {"num_heads": heads, "scale": scale, "mask_filter_value": MASKED}
         if "is_causal" in node.attributes and node.attributes["is_causal"].as_int():
             attributes["unidirectional"] = 1
-        fused = ir.node("MultiHeadAttention", [*flat, None, None, bias], attributes, domain=MICROSOFT, name=node.name)
-        fused.metadata_props.update(node.metadata_props)
-        fused.outputs[0].name, fused.outputs[0].dtype = f"{node.name}/heads", query.dtype
-        split = constant(graph, f"heads.{heads}x{value_size}", np.array([0, 0, heads, value_size], np.int64))
-        reshape = ir.node("Reshape", [fused.outputs[0], split], name=f"{node.name}/split")
-        turn = ir.node("Transpose", [reshape.outputs[0]], {"perm": [0, 2, 1, 3]}, name=f"{node.name}/turn")
-        for made in (reshape, turn):
-            made.outputs[0].name, made.outputs[0].dtype = made.name, query.dtype
         batch, length = query.shape[0], query.shape[2]
-        fused.outputs[0].shape = ir.Shape((batch, length, heads * value_size))
-        reshape.outputs[0].shape = ir.Shape((batch, length, heads, value_size))
-        old, output = node.outputs[0], turn.outputs[0]
-        output.name, output.shape, output.dtype = old.name, old.shape, old.dtype
-        ir.convenience.replace_nodes_and_values(graph, node, [node], [*new, fused, reshape, turn], [old], [output])
+        output = ir.val(f"{node.name}/heads", query.dtype, (batch, length, heads * value_size))  # type: ignore[arg-type]
+        fused = ir.node("MultiHeadAttention", [*flat, None, None, bias], attributes, domain=MICROSOFT, outputs=[output], name=node.name)
+        fused.metadata_props.update(node.metadata_props)
+        split = constant(graph, f"heads.{heads}x{value_size}", np.array([0, 0, heads, value_size], np.int64))
+        reshape = node_of("Reshape", [output, split], f"{node.name}/split", query.dtype, (batch, length, heads, value_size))
+        turn = ir.node("Transpose", reshape.outputs, {"perm": [0, 2, 1, 3]}, name=f"{node.name}/turn")
+        ir.convenience.replace_nodes_and_values(graph, node, [node], [*new, fused, reshape, turn], node.outputs[:1], turn.outputs)
 
 
 def _convertible(node: ir.Node) -> bool:
@@ -99,11 +94,9 @@ def _merge_heads(graph: ir.Graph, new: list[ir.Node], node: ir.Node, tensor: ir.
     assert tensor.shape is not None
     width = int(tensor.shape[1]) * int(tensor.shape[3])
     flat = constant(graph, f"flat.{width}", np.array([0, 0, width], np.int64))
-    turn = ir.node("Transpose", [tensor], {"perm": [0, 2, 1, 3]}, name=f"{node.name}/{name}/turn")
-    merge = ir.node("Reshape", [turn.outputs[0], flat], name=f"{node.name}/{name}/merge")
     batch, heads, length, size = tensor.shape
-    for made, shape in ((turn, (batch, length, heads, size)), (merge, (batch, length, width))):
-        made.outputs[0].name, made.outputs[0].dtype, made.outputs[0].shape = made.name, tensor.dtype, ir.Shape(shape)
+    turn = node_of("Transpose", [tensor], f"{node.name}/{name}/turn", tensor.dtype, (batch, length, heads, size), {"perm": [0, 2, 1, 3]})
+    merge = node_of("Reshape", [turn.outputs[0], flat], f"{node.name}/{name}/merge", tensor.dtype, (batch, length, width))
     new += [turn, merge]
     return merge.outputs[0]
 

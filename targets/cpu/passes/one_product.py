@@ -81,14 +81,13 @@ def _merge(graph: ir.Graph, nodes: Sequence[ir.Node], reshapes: Sequence[ir.Node
         if index < len(inputs) and inputs[index] is not None:
             columns = [node.inputs[index].const_value.numpy() for node in nodes]  # type: ignore[union-attr]
             inputs[index] = constant(graph, f"{first.name}.{index}", np.concatenate(columns, -1))
-    product = ir.node(first.op_type, inputs, domain=MICROSOFT, name=first.name)
+    batch, tokens, _ = first.outputs[0].shape  # type: ignore[misc]
+    counts, size = [int(reshape.outputs[0].shape[2]) for reshape in reshapes], int(reshapes[0].outputs[0].shape[3])  # type: ignore[index,arg-type]
+    output = ir.val(f"{first.name}/all", ir.DataType.FLOAT, [batch, tokens, sum(counts) * size])  # type: ignore[list-item]
+    product = ir.node(first.op_type, inputs, domain=MICROSOFT, outputs=[output], name=first.name)
     product.metadata_props.update(first.metadata_props)
     for node in nodes[1:]:
         absorb(product, node)
-    batch, tokens, _ = first.outputs[0].shape  # type: ignore[misc]
-    counts, size = [int(reshape.outputs[0].shape[2]) for reshape in reshapes], int(reshapes[0].outputs[0].shape[3])  # type: ignore[index,arg-type]
-    output = product.outputs[0]
-    output.name, output.dtype, output.shape = f"{first.name}/all", ir.DataType.FLOAT, ir.Shape([batch, tokens, sum(counts) * size])
     emit = Emitter(graph, reshapes[0])
     shape = (batch, tokens, sum(counts), size)
     target = shape_input(graph, shape)

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ....export.passes.constants import constant
+from ....export.passes.nodes import node_of
 from .one_reshape import shape_input
 
 MOST_TAPS, FEWEST_PRODUCTS = 49, 16  # a Slice a tap; below so many products a tap a convolution's own kernel is as fast
@@ -97,9 +98,9 @@ def _side_by_side(graph: ir.Graph, source: ir.Value, window: Window, weight: np.
     order = [0, *range(2, 2 + 2 * axes, 2), 1, *range(3, 2 + 2 * axes, 2)]
     batch = source.shape[0]  # type: ignore[index]
     split, joined = [batch, channels, *parts], [batch, *places, weight[0].size]
-    tiles = _made("Reshape", [source, shape_input(graph, split)], f"{path}/Reshape:tiles", source, split)
-    turned = _made("Transpose", [tiles.outputs[0]], f"{path}/Transpose:tiles", source, [batch, *places, channels, *window.kernel], perm=order)
-    rows = _made("Reshape", [turned.outputs[0], shape_input(graph, joined)], f"{path}/Reshape:patches", source, joined)
+    tiles = node_of("Reshape", [source, shape_input(graph, split)], f"{path}/Reshape:tiles", source.dtype, split)
+    turned = node_of("Transpose", tiles.outputs, f"{path}/Transpose:tiles", source.dtype, [batch, *places, channels, *window.kernel], {"perm": order})
+    rows = node_of("Reshape", [turned.outputs[0], shape_input(graph, joined)], f"{path}/Reshape:patches", source.dtype, joined)
     return Patches(rows.outputs[0], [tiles, turned, rows], weight.reshape(len(weight), -1).T)
 
 
@@ -108,18 +109,19 @@ def _by_tap(graph: ir.Graph, node: ir.Node, source: ir.Value, zero: ir.Value, wi
     axes, channels = len(window.kernel), weight.shape[1]
     batch, places = node.outputs[0].shape[0], list(node.outputs[0].shape[2:])  # type: ignore[index]
     space = source.shape[2:] if source.shape is not None else [None] * axes
-    nodes = [_made("Transpose", [source], f"{path}/Transpose:in", source, [batch, *space, channels], perm=[0, *range(2, 2 + axes), 1])]
+    last = {"perm": [0, *range(2, 2 + axes), 1]}
+    nodes = [node_of("Transpose", [source], f"{path}/Transpose:in", source.dtype, [batch, *space, channels], last)]
     if any(window.before + window.after):
         pads = _numbers(graph, [0, *window.before, 0, 0, *window.after, 0])
         padded = [
             size + before + after if isinstance(size, int) else None for size, before, after in zip(space, window.before, window.after, strict=True)
         ]
-        nodes.append(_made("Pad", [nodes[-1].outputs[0], pads, zero], f"{path}/Pad", source, [batch, *padded, channels]))
+        nodes.append(node_of("Pad", [nodes[-1].outputs[0], pads, zero], f"{path}/Pad", source.dtype, [batch, *padded, channels]))
     whole = nodes[-1].outputs[0]
     if math.prod(window.kernel) > 1 or set(window.strides) != {1}:
         taps = [_tap(graph, whole, window, offset, [batch, *places, channels], path) for offset in itertools.product(*map(range, window.kernel))]
         width = channels * len(taps)
-        beside = _made("Concat", [tap.outputs[0] for tap in taps], f"{path}/Concat", source, [batch, *places, width], axis=1 + axes)
+        beside = node_of("Concat", [tap.outputs[0] for tap in taps], f"{path}/Concat", source.dtype, [batch, *places, width], {"axis": 1 + axes})
         nodes += [*taps, beside]
     return Patches(nodes[-1].outputs[0], nodes, np.moveaxis(weight, (0, 1), (-1, -2)).reshape(-1, len(weight)))
 
@@ -130,16 +132,10 @@ def _tap(graph: ir.Graph, whole: ir.Value, window: Window, offset: tuple[int, ..
     reaches = [(size - 1) * dilation for size, dilation in zip(window.kernel, window.dilations, strict=True)]
     ends = [begin - reach if begin < reach else END for begin, reach in zip(begins, reaches, strict=True)]
     inputs = [_numbers(graph, numbers) for numbers in (begins, ends, range(1, 1 + len(offset)), window.strides)]
-    return _made("Slice", [whole, *inputs], f"{path}/Slice:{'.'.join(map(str, offset))}", whole, shape)
+    return node_of("Slice", [whole, *inputs], f"{path}/Slice:{'.'.join(map(str, offset))}", whole.dtype, shape)
 
 
 def _numbers(graph: ir.Graph, numbers: Iterable[int]) -> ir.Value:
     """Named by what it holds, so that taps and layers share it."""
     array = np.array(list(numbers), np.int64)
     return constant(graph, f"numbers.{'x'.join(map(str, array))}", array)
-
-
-def _made(kind: str, inputs: list[ir.Value | None], name: str, like: ir.Value, shape: list[object], **attributes: object) -> ir.Node:
-    node = ir.node(kind, inputs, attributes, name=name)  # type: ignore[arg-type]
-    node.outputs[0].name, node.outputs[0].dtype, node.outputs[0].shape = name, like.dtype, ir.Shape(shape)  # type: ignore[arg-type]
-    return node

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from ....export.passes.constants import constant
+from ....export.passes.nodes import node_of
 from .selection import whole_number
 
 
@@ -36,14 +37,11 @@ class SelectBeforeTranspose(ir.passes.InPlacePass):
         source_axis = perm[axis]
         rest = [p - (p > source_axis) for i, p in enumerate(perm) if i != axis]
         at = constant(graph, f"select.{index}", np.array(index, np.int64))
-        select = ir.node("Gather", [source, at], {"axis": source_axis}, name=f"{node.name}/select")
-        moved = ir.node("Transpose", [select.outputs[0]], {"perm": rest}, name=f"{node.name}/turn")
-        old, output = node.outputs[0], moved.outputs[0]
-        select.outputs[0].name, select.outputs[0].dtype = select.name, old.dtype
-        if source is not None and source.shape is not None:
-            select.outputs[0].shape = ir.Shape([dim for i, dim in enumerate(source.shape) if i != source_axis])
-        output.name, output.shape, output.dtype = old.name, old.shape, old.dtype
-        ir.convenience.replace_nodes_and_values(graph, node, [node], [select, moved], [old], [output])
+        known = source is not None and source.shape is not None
+        shape = [dim for i, dim in enumerate(source.shape) if i != source_axis] if known else None  # type: ignore[union-attr,arg-type]
+        select = node_of("Gather", [source, at], f"{node.name}/select", node.outputs[0].dtype, shape, {"axis": source_axis})
+        moved = ir.node("Transpose", select.outputs, {"perm": rest}, name=f"{node.name}/turn")
+        ir.convenience.replace_nodes_and_values(graph, node, [node], [select, moved], node.outputs, moved.outputs)
         return True
 
 
