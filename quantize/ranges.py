@@ -10,7 +10,7 @@ import onnx_ir as ir
 from ..export.host import host_session
 from ..models.reference import Samples
 
-SAMPLES, BATCH = 128, 8
+SAMPLES, BATCH = 128, 2  # samples in all, and at a time: without optimisation every value of a call lies in memory of its own
 
 
 def value_ranges(model: ir.Model, calibration: Samples, names: Collection[str] | None = None) -> dict[str, tuple[float, float]]:
