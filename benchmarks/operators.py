@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from cpu import ZOO, subject
-from networks import SHAPES
+from cpu import subject
 from raw import Arrays
 from report import replace_section, taken
 
@@ -24,6 +23,7 @@ import edgeattn
 from edgeattn.runtime.engines import onnx_session
 from edgeattn.runtime.machine import machine
 
+NETWORKS = ("series_96", "bert_128", "vit_tiny", "windows", "mamba_256", "decoder_step", "ecg_nat", "ister")
 CALLS, SHOWN = 30, 6
 Least = dict[tuple[str, str], float]  # microseconds by (kind, name) of an operator
 
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     sys.path.insert(0, str(Path(__file__).parent))
     text = f"{machine()['cpu']}, one thread, microseconds by operator with the number of nodes.\n\n"
     text += "| network | form | all nodes | the most expensive operators |\n| --- | --- | --- | --- |\n"
-    for name in [argument for argument in arguments if not argument.startswith("-")] or [*SHAPES, *ZOO]:
+    for name in [argument for argument in arguments if not argument.startswith("-")] or NETWORKS:
         for engine in ("onnxruntime", "openvino"):
             with tempfile.TemporaryDirectory() as folder:
                 form, least = measure(name, engine, Path(folder))

@@ -99,7 +99,7 @@ def test_a_sentence_encoder_that_no_zoo_file_knows_compiles(sentence_files, kind
     assert np.linalg.norm(actual - expected) < 0.05 * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("kind", ["pt", "pt2"])
+@pytest.mark.parametrize("kind", ["pt", pytest.param("pt2", marks=pytest.mark.slow)])
 def test_a_window_attention_vision_model_compiles(vision_files, kind, tmp_path):
     options = {"model": "window_vision:build"} if kind == "pt" else {}
     result = edgeattn.compile(vision_files[kind], calib=vision_files["npz"], output=tmp_path / "b.edge", **options)
