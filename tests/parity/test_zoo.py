@@ -34,6 +34,7 @@ def test_the_exported_graph_computes_what_the_module_does(name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # attention_mamba for jetson took 572 s on a busy Xeon
 @pytest.mark.parametrize("kind", BUNDLES)
 @pytest.mark.parametrize("name", DENSE)
 def test_a_bundle_passes_its_gate_and_its_quantised_layers_are_integers(name, kind, tmp_path):
