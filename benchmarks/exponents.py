@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
     found: dict[str, dict[int, float]] = {}
     exponents: dict[str, float] = {}
     for name, make in LAYERS.items():
-        found[name] = times = {tokens: milliseconds(make, tokens) for tokens in LENGTHS}
+        found[name] = times = milliseconds(make)
         exponents[name] = float(np.polyfit(np.log(list(times)), np.log(list(times.values())), 1)[0])
         print(f"{name}: exponent {exponents[name]:.2f}; " + ", ".join(f"{tokens}: {value:.3g} ms" for tokens, value in times.items()), flush=True)
     Path("exponents.json").write_text(json.dumps({"cpu": cpu_model(), "exponents": exponents, "milliseconds": found}, indent=2) + "\n")
@@ -74,11 +74,13 @@ def session_of(graph: ir.Model, engine: DenseTarget = CPU) -> HostSession:
     return engine.session(engine.lower(graph, find_device("cpu", isa_flags())[0]))
 
 
-def milliseconds(make: Callable[[int], nn.Module], tokens: int) -> float:
-    """The median of one run of the lowered layer."""
-    session = session_of(graph_of(lambda: make(tokens), tokens))
-    x = np.random.default_rng(0).normal(size=(1, tokens, DIM)).astype(np.float32)
-    return float(np.median(in_turn([partial(session.run, None, {"x": x})], rounds=20, seconds=2.0)[0]))
+def milliseconds(make: Callable[[int], nn.Module]) -> dict[int, float]:
+    """The median of one run of the lowered layer by length, timed in turn: the machine's speed changes within minutes."""
+    calls = []
+    for tokens in LENGTHS:
+        x = np.random.default_rng(0).normal(size=(1, tokens, DIM)).astype(np.float32)
+        calls.append(partial(session_of(graph_of(partial(make, tokens), tokens)).run, None, {"x": x}))
+    return {tokens: float(np.median(times)) for tokens, times in zip(LENGTHS, in_turn(calls, rounds=40, seconds=15.0), strict=True)}
 
 
 def markdown(found: dict[str, dict[int, float]], exponents: dict[str, float]) -> str:
