@@ -29,6 +29,8 @@ from report import bootstrap, ratio, taken, write
 from torch.utils.flop_counter import FlopCounterMode
 
 import edgeattn
+from edgeattn.candidates import Candidate
+from edgeattn.compiler import Compilation
 from edgeattn.models.registry import systems
 from edgeattn.runtime.bursts import in_turn
 from edgeattn.runtime.cache import VARIABLE
@@ -71,7 +73,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     start = time.perf_counter()
     compilation = edgeattn.compile(**arguments, variants=VARIANTS, output=folder / "auto.edge")
     seconds = time.perf_counter() - start
-    best = next(candidate for candidate in compilation.candidates if candidate.chosen)
+    best = chosen(compilation)
     peers = Peers(module, data, folder)
     threads = {}
     for count in (1, 2):
@@ -82,10 +84,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         threads[str(count)] = compare(runs, query, REST if count > 1 else 0.0)
         threads[str(count)]["took"] = {"variant": session.manifest.variant, "threads": session.threads}
     return {
-        "engine": best.target.engine,
-        "precision": best.precision,
-        "floats": best.recipe.floats,
-        "between": best.recipe.between,
+        **form(best),
         "relative_error": best.verdict.parity.relative_error,
         "candidates": [candidate.to_json() for candidate in compilation.candidates],
         "compile_s": seconds,
@@ -107,6 +106,16 @@ def subject(name: str, folder: Path) -> tuple[torch.nn.Module, dict[str, np.ndar
     torch.save(module.state_dict(), folder / "w.pt")
     np.savez(folder / "w.npz", **data)
     return module, data, {"checkpoint": folder / "w.pt", "model": f"networks:{name}", "calib": folder / "w.npz", "task": "embedding"}
+
+
+def chosen(compilation: Compilation) -> Candidate:
+    return next(candidate for candidate in compilation.candidates if candidate.chosen)
+
+
+def form(candidate: Candidate) -> dict[str, str]:
+    """What `taken` puts in words."""
+    recipe = candidate.recipe
+    return {"engine": candidate.target.engine, "precision": candidate.precision, "floats": recipe.floats, "between": recipe.between}
 
 
 def compare(runs: dict[str, Run], query: Arrays, rest: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from cpu import subject
+from cpu import chosen, form, subject
 from raw import Arrays
 from report import replace_section, taken
 
@@ -36,11 +36,11 @@ def main(arguments: list[str]) -> None:
     for name in [argument for argument in arguments if not argument.startswith("-")] or NETWORKS:
         for engine in ("onnxruntime", "openvino"):
             with tempfile.TemporaryDirectory() as folder:
-                form, least = measure(name, engine, Path(folder))
+                took, least = measure(name, engine, Path(folder))
             kinds = by_kind(least)
             most = sorted(kinds.items(), key=lambda item: -item[1][0])[:SHOWN]
             listed = ", ".join(f"{kind} {time:.0f} ({count})" for kind, (time, count) in most)
-            text += f"| {name} | {form} | {sum(least.values()):.0f} ({len(least)}) | {listed} |\n"
+            text += f"| {name} | {took} | {sum(least.values()):.0f} ({len(least)}) | {listed} |\n"
             print(text.splitlines()[-1], flush=True)
     if "--write" in arguments:
         replace_section(Path(__file__).parents[1] / "docs" / "performance.md", "benchmarks/operators.py", text)
@@ -50,12 +50,11 @@ def measure(name: str, engine: str, folder: Path) -> tuple[str, Least]:
     """(what auto took, the least time of each of its operators)."""
     _, data, arguments = subject(name, folder)
     compilation = edgeattn.compile(**arguments, precision="auto", engine=engine, output=folder / "a.edge")
-    best = next(candidate for candidate in compilation.candidates if candidate.chosen)
-    form = {"engine": engine, "precision": best.precision, "floats": best.recipe.floats, "between": best.recipe.between}
+    best = chosen(compilation)
     artifact = folder / "a.edge" / compilation.manifest.artifact
     query = {key: np.ascontiguousarray(array[:1]) for key, array in data.items()}
     profile = of_openvino(artifact, query, best.recipe.floats) if engine == "openvino" else of_onnxruntime(artifact, query, folder)
-    return taken(form, "1"), profile
+    return taken(form(best), "1"), profile
 
 
 def of_onnxruntime(artifact: Path, query: Arrays, folder: Path) -> Least:

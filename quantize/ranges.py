@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..export.host import host_session
+from ..export.passes.nodes import node_of
 from ..models.reference import Samples
 
 SAMPLES, BATCH = 128, 2  # samples in all, and at a time: without optimisation every value of a call lies in memory of its own
@@ -25,8 +26,7 @@ def value_ranges(model: ir.Model, calibration: Samples, names: Collection[str] |
     graph.outputs.clear()
     for value in watched:
         for kind in ("ReduceMin", "ReduceMax"):
-            extreme = ir.node(kind, [value], {"keepdims": 0})
-            extreme.outputs[0].name, extreme.outputs[0].dtype = f"{value.name}|{kind}", ir.DataType.FLOAT
+            extreme = node_of(kind, [value], f"{value.name}|{kind}", ir.DataType.FLOAT, (), {"keepdims": 0})
             graph.append(extreme)
             graph.outputs.append(extreme.outputs[0])
     session = host_session(probe, optimise=False)  # with every value watched there is nothing to optimise, only seven times the time to open it
