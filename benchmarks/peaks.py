@@ -9,8 +9,10 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from raw import open_onnx, open_openvino
 
+from edgeattn.devices import find_device
 from edgeattn.runtime.bursts import in_turn
 from edgeattn.runtime.machine import isa_flags
+from edgeattn.targets.cpu.openvino import OPENVINO
 from edgeattn.targets.cpu.passes.signs import saturates
 
 KINDS = {"fp32": "float32", "bf16": "bfloat16"}  # of a recipe's floats; everything narrower multiplies in int8
@@ -21,7 +23,7 @@ OPSETS = [helper.make_opsetid("", 20), helper.make_opsetid(MICROSOFT, 1)]
 def peaks(size: int = 1024) -> dict[str, float]:
     """GFLOP/s (GOP/s) on one thread in a product of two size x size matrices, by engine and format, weights constant.
 
-    int8: of activations quantised in the same call; weights of 7 bits where 8 would saturate, as in networks.
+    int8: of activations quantised in the same call, and weights, as in networks: of 7 bits where 8 would saturate.
     """
     import openvino
 
@@ -54,9 +56,10 @@ def _onnxruntime_int8() -> list[NodeProto]:
 
 
 def _pairs() -> list[NodeProto]:
+    zero = "u" if OPENVINO.recipe(find_device("cpu", isa_flags())[0]).activation == "asymmetric" else "z"
     return [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
-        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
+        helper.make_node("QuantizeLinear", ["x", "s", zero], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "s", zero], ["xd"]),
         helper.make_node("DequantizeLinear", ["q", "b", "z"], ["wd"]),
         helper.make_node("MatMul", ["xd", "wd"], ["y"]),
     ]

@@ -33,7 +33,7 @@ SCALE = "/DequantizationMultiply"  # what the plug-in names the scale that it mo
 
 
 class OpenVinoTarget:
-    """Attention as MatMul, Softmax, MatMul, which OpenVINO fuses; linear layers in symmetric int8."""
+    """Attention as MatMul, Softmax, MatMul, which OpenVINO fuses; linear layers in int8, signed or not as the CPU multiplies it."""
 
     name = "cpu"
     engine = "openvino"
@@ -42,8 +42,12 @@ class OpenVinoTarget:
     takes_profiles = False
 
     def recipe(self, device: Device) -> Recipe:
-        """A zero point costs OpenVINO an extra sum over the weights; without VNNI its products of full-range weights saturate (measured)."""
-        return Recipe(activation="symmetric", weight_bits=7 if saturates(device.isa) else 8)
+        """VNNI multiplies u8 by s8: what is signed is shifted on every call, which costs more than a zero point.
+
+        Without VNNI the zero point costs more, and products of full-range weights saturate (all measured).
+        """
+        vnni = any("vnni" in flag for flag in device.isa)
+        return Recipe(activation="asymmetric" if vnni else "symmetric", weight_bits=7 if saturates(device.isa) else 8)
 
     def coarser(self, recipe: Recipe, device: Device) -> Recipe | None:
         return None

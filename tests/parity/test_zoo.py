@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import edgeattn
+from edgeattn.devices import find_device
 from edgeattn.export.compare import check_graph
 from edgeattn.export.graph import to_graph
 from edgeattn.export.trace import trace
 from edgeattn.models.registry import find, systems
-from edgeattn.quantize import Recipe
 from edgeattn.runtime.machine import isa_flags
+from edgeattn.targets.cpu.openvino import OPENVINO
 from edgeattn.targets.cpu.passes.signs import saturates
 
+HERE = find_device("cpu", isa_flags())[0]
 BUNDLES = {
     "onnxruntime int8": {"precision": "int8"},
     "onnxruntime int8-dynamic": {"precision": "int8-dynamic"},
     "openvino int8": {"engine": "openvino", "precision": "int8"},
-    "openvino int8 with attention": {"engine": "openvino", "recipe": Recipe(activation="symmetric", between="attention")},
+    "openvino int8 with attention": {"engine": "openvino", "recipe": replace(OPENVINO.recipe(HERE), between="attention")},
     "jetson": {"target": "jetson-orin-nano"},
 }  # OpenVINO chooses dynamic quantisation itself, without scales of ours
 DENSE = [name for name, reference in systems().items() if reference.targets != ("spinnaker",)]

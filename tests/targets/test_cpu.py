@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -21,11 +25,13 @@ from edgeattn.models.reference import Reference, Samples
 from edgeattn.models.registry import find
 from edgeattn.quantize import Recipe, quantise
 from edgeattn.quantize.insert import quantised_graph
+from edgeattn.runtime.machine import isa_flags
 from edgeattn.runtime.manifest import TensorSpec
 from edgeattn.targets.cpu.passes.multi_head_attention import FEW
 from edgeattn.targets.target import find_target
 
 ISAS = {"avx2": ("avx2",), "vnni": ("avx2", "avx512_vnni"), "arm": ("asimd",)}
+needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs OpenVINO")
 
 
 def normal(*shape, seed=0):
@@ -108,16 +114,39 @@ def test_products_at_the_end_of_the_range_do_not_saturate(cpu, isa):
     np.testing.assert_allclose(actual, 320.0, rtol=0.02)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs OpenVINO")
-@pytest.mark.parametrize(("isa", "largest"), [("avx2", 63), ("vnni", 127), ("arm", 127)])
-def test_openvino_gets_weights_that_do_not_saturate(isa, largest):
+def ones_for_openvino(isa):
+    """A layer whose weights are 1, as OpenVINO gets it for a CPU."""
     target = find_target("cpu", "openvino")
     program = one_layer(np.ones((4, 64), np.float32))
     samples = Samples({"x": np.concatenate([np.full((8, 64), 5.0, np.float32), np.full((8, 64), -5.0, np.float32)])})
-    lowered = target.lower(quantised_graph(to_graph(program), quantise(program, target.recipe(device(isa)), samples)), device(isa))
+    return target.lower(quantised_graph(to_graph(program), quantise(program, target.recipe(device(isa)), samples)), device(isa))
+
+
+def sum_of_fives(isa):
+    """64 of them, by that layer."""
+    return float(find_target("cpu", "openvino").session(ones_for_openvino(isa)).run(None, {"x": np.full((1, 64), 5.0, np.float32)})[0].max())
+
+
+@needs_openvino
+@pytest.mark.parametrize(("isa", "largest", "kind"), [("avx2", 63, "INT8"), ("vnni", 127, "UINT8"), ("arm", 127, "INT8")])
+def test_openvino_gets_integers_as_the_cpu_multiplies_them(isa, largest, kind):
+    lowered = ones_for_openvino(isa)
     assert [np.abs(array).max() for array in integer_weights(lowered)] == [largest]
+    assert {node.outputs[0].dtype.name for node in lowered.graph if node.op_type == "QuantizeLinear"} == {kind}
     if isa == "avx2" or (isa == "vnni" and _has_vnni()):
-        np.testing.assert_allclose(target.session(lowered).run(None, {"x": samples.inputs["x"][:1]})[0], 320.0, rtol=0.02)
+        np.testing.assert_allclose(sum_of_fives(isa), 320.0, rtol=0.02)
+
+
+@needs_openvino
+@pytest.mark.skipif("avx2" not in isa_flags(), reason="needs an x86 CPU with AVX2")
+def test_openvino_without_vnni_does_not_saturate_on_weights_of_7_bits():
+    """Its kernels kept to AVX2, as on a CPU that has no more; full-range weights show that they are."""
+    script = "import test_cpu; print(test_cpu.sum_of_fives('avx2'), test_cpu.sum_of_fives('vnni'))"
+    only_avx2 = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    ran = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, env=only_avx2, capture_output=True, text=True, check=True)
+    exact, saturated = map(float, ran.stdout.split())
+    np.testing.assert_allclose(exact, 320.0, rtol=0.02)
+    assert saturated < 160
 
 
 def integer_weights(lowered):
@@ -160,8 +189,6 @@ def test_auto_falls_back_to_8_bits_and_its_ladder_where_weights_of_7_bits_miss_t
 
 
 def _has_vnni():
-    from edgeattn.runtime.machine import isa_flags
-
     return any("vnni" in flag for flag in isa_flags())
 
 
