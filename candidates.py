@@ -132,9 +132,7 @@ class Workbench:
         return candidate
 
 
-def dense_candidates(
-    bench: Workbench, recipe: Recipe, auto: bool, kept: list[Quantised] | None = None
-) -> tuple[list[Candidate], tuple[LayerCost, ...]]:
+def dense_candidates(bench: Workbench, recipe: Recipe, auto: bool, kept: list[Quantised]) -> tuple[list[Candidate], tuple[LayerCost, ...]]:
     """The candidates in the order tried, and the layers' costs where they had to be measured.
 
     A network whose every operator has a form on integers is tried in integers throughout before all else.
@@ -142,7 +140,7 @@ def dense_candidates(
     else the recipe's own ladder, with floats as the last rung. What passes in int8 is tried with attention's products in integers too, where the
     target takes them.
     Where the rest shall run in fewer bits than fp32, the network in those alone comes first: one that does not bear it is quantised with fp32 around.
-    kept: integers that passed, to which this adds; those that passed with other floats around are not made again.
+    kept: integers that passed, to which this adds; those that passed in another engine or with other floats around are not made again.
     """
     found: list[Candidate] = []
     passed: list[Quantised] = []
@@ -176,12 +174,11 @@ def dense_candidates(
         if passes("int8 throughout", throughout) and not auto:
             return found, ()
     coarser = auto and coarser_passes(recipe)
-    before = (quantised.around(recipe.floats) for quantised in kept or ())
+    before = (quantised.around(recipe.floats) for quantised in kept)
     same = next((quantised for quantised in before if quantised.recipe == recipe), None)
     known = same is not None and not coarser and attempt(recipe.default, same).passed
     ladder = Ladder(True) if coarser or known else climb(bench.program, recipe, bench.calibration, attempt, bench.progress)
-    if kept is not None:
-        kept.extend(passed)
+    kept.extend(passed)
     if auto and passed and "attention" in between and attends(bench.graph.graph):
         bench.progress("trying attention in integers")
         best = passed[-1]

@@ -174,7 +174,7 @@ def _output_specs(bench: Workbench) -> tuple[TensorSpec, ...]:
 
 def _gate_warnings(best: Candidate, data: Data) -> tuple[str, ...]:
     warnings = [] if best.verdict.passed else [f"this bundle misses its accuracy gate: {best.verdict.reason}."]
-    if best.raised and best.quantised_layers:
+    if best.raised:
         count = f"{len(best.raised)} layer{'s stay' if len(best.raised) > 1 else ' stays'}"
         warnings.append(f"{count} in {best.recipe.floats} (recipe.yaml says why): {', '.join(best.raised)}.")
     if best.recipe.floats == "fp16" and data.generated:

@@ -12,7 +12,7 @@ import numpy as np
 from .candidates import AUTO, Candidate, Workbench, dense_candidates
 from .delivery import deliveries, files_of, manifest_of, marked
 from .devices import Device
-from .errors import GateFailed, InputError
+from .errors import EngineError, GateFailed, InputError
 from .evidence import evidence_files
 from .export.compare import check_graph
 from .export.data import Profile, check_profiles, mixed_samples
@@ -72,16 +72,11 @@ def compile_dense(
     findings = _check(target, graph, device)
     tolerance = default_tolerance(reference, data.held_out.labels is not None)
     bench = Workbench(program, graph, target, device, data.calibration, data.held_out, expected, tolerance, request.progress)
-    candidates, costs = dense_candidates(bench, chosen_recipe, auto)
+    kept: list[Quantised] = []  # the engines of a CPU with VNNI take the same integers
+    candidates, costs = dense_candidates(bench, chosen_recipe, auto, kept)
     for other in target.alternatives() if auto and request.engine is None and recipe is None else ():
-        others: list[Candidate] = []
-        kept: list[Quantised] = []
-        for floats in other.floats(isa_flags()):
-            if any(candidate.recipe.floats == floats for candidate in others):
-                continue  # tried where the network did not bear fewer bits
-            wanted = msgspec.structs.replace(_recipe(other, device, AUTO[0]), floats=floats)
-            others += dense_candidates(replace(bench, target=other), wanted, auto, kept)[0]
-        candidates += others
+        others, refused = _by_engine(replace(bench, target=other), kept)
+        candidates, findings = candidates + others, findings + refused
     candidates, ranked = rank(candidates, bench, auto)
     if not ranked[0].verdict.passed and not request.force:
         failed = f"no candidate for {reference.name} on {device.name} passes the gate"
@@ -145,6 +140,20 @@ def _example(reference: Reference, data: Data) -> dict[str, np.ndarray]:
             f"judge: give {2 * size} samples or more, or export it with dynamic_shapes={{name: {{0: Dim('batch')}}}}."
         )
     return first_samples(data.calibration, size)
+
+
+def _by_engine(bench: Workbench, kept: list[Quantised]) -> tuple[list[Candidate], list[Finding]]:
+    """What `auto` tries of a second engine; where that refuses a graph, the first one's candidates are left, and a finding says so."""
+    found: list[Candidate] = []
+    for floats in bench.target.floats(isa_flags()):
+        if any(candidate.recipe.floats == floats for candidate in found):
+            continue  # tried where the network did not bear fewer bits
+        wanted = msgspec.structs.replace(_recipe(bench.target, bench.device, AUTO[0]), floats=floats)
+        try:
+            found += dense_candidates(bench, wanted, True, kept)[0]
+        except EngineError as error:
+            return found, [Finding("cpu.engine", "warning", bench.target.engine, f"left out from here on: {error}")]
+    return found, []
 
 
 def _demand_calibration(data: Data, recipe: Recipe, allowed: bool) -> None:

@@ -19,6 +19,10 @@ class BundleError(CheckFailed):
     """A bundle was changed, truncated or never was one; the message names the file."""
 
 
+class EngineError(EdgeattnError):
+    """An engine does not take a graph, or stops while it runs. Exit code 1."""
+
+
 class InputError(EdgeattnError):
     """What the user gave is wrong: a file, an option, an array. Exit code 2."""
 

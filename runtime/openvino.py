@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EdgeattnError, MissingError, first_line
+from ..errors import EngineError, MissingError, first_line
 from .memory import trim
 
 Call = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
 SMALL = 64 * 1024  # bytes of an input
+SAID = 500  # characters of an error: OpenVINO describes nodes before it says what is wrong with them
 
 
 @cache
@@ -38,7 +39,7 @@ class OpenVinoModel:
     def __init__(self, read: Callable[[], bytes], threads: int = 1, floats: str = "fp32") -> None:
         """read: gives the .onnx file, again where another batch comes; floats: fp32 or bf16.
 
-        Raises MissingError where OpenVINO is not installed, EdgeattnError where it does not take the graph.
+        Raises MissingError where OpenVINO is not installed, EngineError where it does not take the graph.
         """
         try:
             import openvino
@@ -62,7 +63,7 @@ class OpenVinoModel:
         try:
             return call(inputs)
         except Exception as error:  # OpenVINO raises RuntimeError and its own kinds
-            raise EdgeattnError(f"OpenVINO stopped while running: {first_line(error)}") from None
+            raise EngineError(f"OpenVINO stopped while running: {_said(error)}") from None
 
     def _request(self, many: bool) -> Call:
         """This thread's request of the graph for one sample (or the only one), or of that for many."""
@@ -88,7 +89,7 @@ class OpenVinoModel:
             fixed = for_one and _take_one(model)
             return fixed, _core().compile_model(model, "CPU", self._options)
         except Exception as error:  # as above
-            raise EdgeattnError(f"{self.version} does not take this graph: {first_line(error)}") from None
+            raise EngineError(f"{self.version} does not take this graph: {_said(error)}") from None
 
 
 class KnownShapes:
@@ -118,6 +119,12 @@ class KnownShapes:
 
 def _run_any(request: Any, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     return [value.copy() for value in request.infer(dict(inputs), share_inputs=True, share_outputs=True).values()]
+
+
+def _said(error: Exception) -> str:
+    """Its first line that is not a place in OpenVINO's own source, of which it lists several before it says what it is about."""
+    lines = (line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from "))
+    return next(lines, first_line(error))[:SAID]
 
 
 def _take_one(model: Any) -> bool:

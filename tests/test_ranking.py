@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from onnx_ir import DataType
 
+import edgeattn
 from edgeattn.candidates import Candidate, Workbench, dense_candidates
 from edgeattn.devices import find_device
 from edgeattn.export.graph import to_graph
@@ -23,6 +24,7 @@ from edgeattn.quantize.recipe import Recipe
 from edgeattn.ranking import rank
 from edgeattn.runtime.machine import isa_flags
 from edgeattn.targets.cpu.openvino import OPENVINO
+from edgeattn.targets.cpu.passes.signs import saturates
 
 
 class Sleeping:
@@ -118,3 +120,13 @@ def test_integers_are_made_once_for_several_floats_around_them(monkeypatch):
         for one in (narrow[1], wide[0])
     ]
     assert integers[0] and all(np.array_equal(one, other) for one, other in zip(*integers, strict=True))
+
+
+@pytest.mark.skipif(saturates(isa_flags()), reason="needs a CPU with VNNI, for which both engines take the same integers")
+def test_integers_are_made_once_for_both_engines(tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    made = []
+    monkeypatch.setattr(calibrate, "float_network", lambda *given, real=calibrate.float_network: made.append(given[1].default) or real(*given))
+    compiled = edgeattn.compile(find("rpattention").weights, precision="auto", output=tmp_path / "a.edge")
+    assert sorted(made) == ["int8", "int8-dynamic"]
+    assert {one.target.engine for one in compiled.candidates if one.recipe.default == "int8"} == {"onnxruntime", "openvino"}

@@ -7,6 +7,8 @@ from collections import Counter
 
 import onnx_ir as ir
 
+from .linear_as_matmul import LAYER
+
 SCOPES = "pkg.torch.onnx.name_scopes"
 TRACED = "edgeattn.traced"  # metadata key of a value: the name it had in the trace
 
@@ -14,7 +16,8 @@ TRACED = "edgeattn.traced"  # metadata key of a value: the name it had in the tr
 class NameAfterModules(ir.passes.InPlacePass):
     """node_MatMul_4 → val_6   becomes   blocks.0.attention.query/MatMul → blocks.0.attention.query/MatMul.
 
-    1. A node takes its module's path and its operator; a counter from the second of that name on.
+    1. A node takes its layer's path or its module's, and its operator; a counter from the second of that name on. A program that was read from a
+       .pt2 file knows no modules.
     2. Its outputs take its name; graph inputs, outputs and initialisers keep theirs.
     The exporter's own metadata are dropped once the names carry them.
     """
@@ -23,7 +26,7 @@ class NameAfterModules(ir.passes.InPlacePass):
         seen: Counter[str] = Counter()
         for node in model.graph:
             scopes = ast.literal_eval(node.metadata_props.get(SCOPES, "['']"))
-            path = next((scope for scope in reversed(scopes[:-1]) if scope), "")
+            path = node.metadata_props.get(LAYER) or next((scope for scope in reversed(scopes[:-1]) if scope), "")
             name = f"{path}/{node.op_type}" if path else node.op_type
             seen[name] += 1
             node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"

@@ -25,6 +25,7 @@ from ..merge_equal import MergeEqual
 from ..target import Artifact, DenseTarget, Finding
 from .check import check
 from .passes.reduce_apart import ReduceApart
+from .passes.round_after_concat import RoundAfterConcat
 from .passes.signs import saturates
 
 BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # instruction-set features that multiply it
@@ -61,7 +62,7 @@ class OpenVinoTarget:
 
     def lower(self, graph: ir.Model, device: Device) -> ir.Model:
         model = graph.clone()
-        ir.passes.Sequential(AttentionAsMatMul(), ReduceApart(), *tidy(), MergeEqual())(model)
+        ir.passes.Sequential(AttentionAsMatMul(), ReduceApart(), RoundAfterConcat(), *tidy(), MergeEqual())(model)
         return model
 
     def floats(self, isa: tuple[str, ...]) -> tuple[Floats, ...]:

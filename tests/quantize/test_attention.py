@@ -119,10 +119,10 @@ def test_auto_tries_it_and_the_gate_judges(loud, passes):
     bench = Workbench(
         program, to_graph(program), OPENVINO, VNNI, Samples(inputs(64, 1)), held_out, program.run(held_out.inputs), tolerance, lambda _: None
     )
-    found = {one.name: one for one in dense_candidates(bench, OPENVINO.recipe(VNNI), auto=True)[0]}
+    found = {one.name: one for one in dense_candidates(bench, OPENVINO.recipe(VNNI), True, [])[0]}
     assert found["int8"].verdict.passed and found["int8 with attention"].verdict.passed is passes
     assert found["int8 with attention"].recipe.between == "attention" and found["int8"].recipe.between == "float"
-    assert [one.name for one in dense_candidates(bench, OPENVINO.recipe(VNNI), auto=False)[0]] == ["int8"], "only where it can be timed"
+    assert [one.name for one in dense_candidates(bench, OPENVINO.recipe(VNNI), False, [])[0]] == ["int8"], "only where it can be timed"
 
 
 @pytest.mark.skipif(saturates(isa_flags()), reason="needs a CPU with VNNI")

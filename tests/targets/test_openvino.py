@@ -8,17 +8,19 @@ import threading
 from functools import partial
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from onnx import TensorProto, helper
 from torch import nn
 
 import edgeattn
-from edgeattn.errors import InputError, MissingError
+from edgeattn.errors import EngineError, InputError, MissingError
 from edgeattn.models.registry import find
 from edgeattn.ranking import NEAR
 from edgeattn.runtime.openvino import OpenVinoModel
 from edgeattn.targets.cpu.openvino import OpenVinoTarget
+from edgeattn.targets.cpu.passes.round_after_concat import RoundAfterConcat
 from edgeattn.targets.graphs import layer_precisions
 
 pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'edgeattn[openvino]'")
@@ -82,6 +84,45 @@ def test_a_vector_behind_a_reduction_is_added_where_it_belongs(axes, keepdim, sh
     )
     (found,) = edgeattn.load(tmp_path / "a.edge").run(x=x.numpy()).values()
     np.testing.assert_allclose(found, module(x).detach(), rtol=1e-5, atol=1e-5)
+
+
+class Joined(nn.Module):
+    """A layer over tokens of which the first are constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 8)
+        self.register_buffer("first", torch.zeros(1, 2, 16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(torch.cat([self.first.expand(len(x), -1, -1), x], 1))
+
+
+@pytest.fixture
+def joined(tmp_path):
+    """What compiles it to integers with a zero point, as on a CPU with VNNI."""
+    torch.manual_seed(0)
+    module, x = Joined().eval(), torch.randn(8, 6, 16)
+    torch.export.save(torch.export.export(module, (x,)), tmp_path / "joined.pt2")
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).normal(size=(64, 6, 16)).astype(np.float32))
+    target = {"target": "x86-avx512-vnni", "calib": tmp_path / "x.npz", "task": "embedding", "output": tmp_path / "a.edge"}
+    return partial(edgeattn.compile, tmp_path / "joined.pt2", **target)
+
+
+def test_integers_with_a_zero_point_may_follow_constant_tokens(joined):
+    compiled = joined(engine="openvino", precision="int8")
+    assert compiled.manifest.passed and compiled.candidates[0].recipe.activation == "asymmetric"
+    assert compiled.manifest.integer_layers.quantised == compiled.manifest.integer_layers.integer_in_engine == 1
+
+
+def test_what_openvino_does_not_take_is_left_to_the_first_engine(joined, monkeypatch):
+    monkeypatch.setattr(RoundAfterConcat, "call", lambda self, model: ir.passes.PassResult(model, False))
+    with pytest.raises(EngineError, match="does not take this graph: .MatMulTransformation"):
+        joined(engine="openvino", precision="int8")
+    compiled = joined(precision="auto")
+    assert compiled.manifest.passed and {one.target.engine for one in compiled.candidates} == {"onnxruntime"}
+    (finding,) = compiled.findings
+    assert finding.node == "openvino" and "left out from here on: openvino" in finding.message
 
 
 def test_a_session_serves_several_threads(compiled):
