@@ -86,6 +86,18 @@ def test_a_vector_behind_a_reduction_is_added_where_it_belongs(axes, keepdim, sh
     np.testing.assert_allclose(found, module(x).detach(), rtol=1e-5, atol=1e-5)
 
 
+def test_layers_of_a_program_without_modules_are_integers_too(tmp_path):
+    """A .pt2 file names weights, among them one that queries, keys and values share, and no modules."""
+    torch.manual_seed(0)
+    module, x = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True).eval(), torch.randn(64, 8, 32)
+    torch.export.save(torch.export.export(module, (x[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},)), tmp_path / "a.pt2")
+    np.savez(tmp_path / "x.npz", src=x.numpy())
+    options = {"calib": tmp_path / "x.npz", "task": "embedding", "engine": "openvino", "precision": "int8"}
+    manifest = edgeattn.compile(tmp_path / "a.pt2", output=tmp_path / "a.edge", **options).manifest
+    assert manifest.layers == dict.fromkeys(("self_attn.in_proj", "self_attn.out_proj", "linear1", "linear2"), "int8")
+    assert manifest.integer_layers.quantised == manifest.integer_layers.integer_in_engine == 4
+
+
 class Joined(nn.Module):
     """A layer over tokens of which the first are constant."""
 
