@@ -18,9 +18,11 @@ import edgeattn
 from edgeattn.errors import EngineError, InputError, MissingError
 from edgeattn.models.registry import find
 from edgeattn.ranking import NEAR
+from edgeattn.runtime.machine import isa_flags
 from edgeattn.runtime.openvino import OpenVinoModel
 from edgeattn.targets.cpu.openvino import OpenVinoTarget
 from edgeattn.targets.cpu.passes.round_after_concat import RoundAfterConcat
+from edgeattn.targets.cpu.passes.signs import saturates
 from edgeattn.targets.graphs import layer_precisions
 
 pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'edgeattn[openvino]'")
@@ -121,6 +123,7 @@ def joined(tmp_path):
     return partial(edgeattn.compile, tmp_path / "joined.pt2", **target)
 
 
+@pytest.mark.skipif(saturates(isa_flags()), reason="needs a CPU with VNNI")
 def test_integers_with_a_zero_point_may_follow_constant_tokens(joined):
     compiled = joined(engine="openvino", precision="int8")
     assert compiled.manifest.passed and compiled.candidates[0].recipe.activation == "asymmetric"
@@ -201,6 +204,7 @@ def test_a_free_length_stays_free():
 INTERRUPTED = """
 import signal, sys
 from pathlib import Path
+from edgeattn.runtime.machine import isa_flags
 from edgeattn.runtime.openvino import OpenVinoModel
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 read = Path(sys.argv[1]).read_bytes
