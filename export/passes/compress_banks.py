@@ -10,7 +10,7 @@ import onnx_ir as ir
 from ...errors import InputError
 from ...runtime.coreset import coreset
 from ..host import host_session
-from .constants import constant
+from .constants import array_of, constant
 
 
 class CompressBanks(ir.passes.InPlacePass):
@@ -27,7 +27,7 @@ class CompressBanks(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         found = [node for node in banks(model) if node.inputs[1].shape[-2] > self.size]  # type: ignore[union-attr,index,operator]
         for node in found:
-            keys, values = (_array(node.inputs[index]) for index in (1, 2))
+            keys, values = (array_of(node.inputs[index]) for index in (1, 2))
             kept = [coreset(k, v, self.size, self.reach[node.name or ""]) for k, v in zip(keys[0], values[0], strict=True)]
             for index, array in ((1, keys), (2, values)):
                 smaller = np.stack([head[rows] for head, rows in zip(array[0], kept, strict=True)])[None]
@@ -66,8 +66,3 @@ def compress_banks(model: ir.Model, size: int, inputs: Mapping[str, np.ndarray])
     CompressBanks(size, reach)(model)
     ir.passes.common.RemoveUnusedNodesPass()(model)
     return before
-
-
-def _array(value: ir.Value | None) -> np.ndarray:
-    assert value is not None and value.const_value is not None
-    return value.const_value.numpy()

@@ -1,4 +1,4 @@
-"""Constants that passes add to a graph."""
+"""Constants of a graph: those that passes add, and what they hold."""
 
 from __future__ import annotations
 
@@ -11,3 +11,9 @@ def constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     if name not in graph.initializers:
         graph.initializers.add(ir.val(name, const_value=ir.tensor(array, name=name)))
     return graph.initializers[name]
+
+
+def array_of(value: ir.Value | None) -> np.ndarray:
+    """What a constant input holds."""
+    assert value is not None and value.const_value is not None
+    return value.const_value.numpy()

@@ -26,7 +26,7 @@ from ..target import Artifact, DenseTarget, Finding
 from .check import check
 from .passes.reduce_apart import ReduceApart
 from .passes.round_after_concat import RoundAfterConcat
-from .passes.signs import saturates
+from .passes.signs import Signs, saturates
 
 BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # instruction-set features that multiply it
 INTEGERS = ("i8", "u8")  # runtimePrecision of a product whose inputs are integers
@@ -47,7 +47,7 @@ class OpenVinoTarget:
 
         Without VNNI the zero point costs more, and products of full-range weights saturate (all measured).
         """
-        vnni = any("vnni" in flag for flag in device.isa)
+        vnni = Signs.of(device.isa) == Signs(input=False, weight=True)
         return Recipe(activation="asymmetric" if vnni else "symmetric", weight_bits=7 if saturates(device.isa) else 8)
 
     def coarser(self, recipe: Recipe, device: Device) -> Recipe | None:

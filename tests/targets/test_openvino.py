@@ -204,7 +204,6 @@ def test_a_free_length_stays_free():
 INTERRUPTED = """
 import signal, sys
 from pathlib import Path
-from edgeattn.runtime.machine import isa_flags
 from edgeattn.runtime.openvino import OpenVinoModel
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 read = Path(sys.argv[1]).read_bytes

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from ....export.passes.constants import constant
+from ....export.passes.constants import array_of, constant
 from ....export.passes.linear_as_matmul import LAYER
 from ....export.passes.nodes import node_of
 from ....quantize.insert import PRECISION
@@ -51,9 +51,9 @@ class IntegerConvolution(ir.passes.InPlacePass):
         weight, scale, zero = self.signs.weights(graph, node, channels)
         inputs = [quantise.outputs[0], quantise.inputs[1], quantise.inputs[2], weight, scale, zero, reader.inputs[1], reader.inputs[2]]
         if len(node.inputs) > 2 and node.inputs[2] is not None:
-            step = _array(quantise.inputs[1]).astype(np.float64) * _array(scale)
+            step = array_of(quantise.inputs[1]).astype(np.float64) * array_of(scale)
             limits = np.iinfo(np.int32)
-            rounded = np.clip(np.rint(_array(node.inputs[2]) / step), limits.min, limits.max).astype(np.int32)
+            rounded = np.clip(np.rint(array_of(node.inputs[2]) / step), limits.min, limits.max).astype(np.int32)
             inputs.append(constant(graph, f"{node.metadata_props[LAYER]}.bias.int32", rounded))
         new = _node("QLinearConv", inputs, node, reader.outputs[0].dtype)
         relu = reader.inputs[0].producer() if reader.inputs[0] is not None else None
@@ -65,7 +65,7 @@ class IntegerConvolution(ir.passes.InPlacePass):
         path, old = node.metadata_props[LAYER], node.outputs[0]
         assert quantise.inputs[2] is not None and old.shape is not None
         weight, scale, zero = self.signs.weights(graph, node, int(node.inputs[1].shape[0]))  # type: ignore[union-attr,index,arg-type]
-        whole = filled(_array(weight), node.attributes.get_int("group", 1), int(_array(zero)[0]))
+        whole = filled(array_of(weight), node.attributes.get_int("group", 1), int(array_of(zero)[0]))
         found = None if whole is None else patches(graph, node, quantise.outputs[0], quantise.inputs[2], whole, path)
         if found is None:
             return False
@@ -84,12 +84,12 @@ class IntegerConvolution(ir.passes.InPlacePass):
         path, old = node.metadata_props[LAYER], node.outputs[0]
         weight, scale, zero = self.signs.weights(graph, node, None)
         spread = (-1, *[1] * (len(node.inputs[1].shape) - 2))  # type: ignore[union-attr,arg-type]
-        steps = constant(graph, f"{path}.product_scale", (_array(quantise.inputs[1]) * _array(scale)).astype(np.float32).reshape(spread))
+        steps = constant(graph, f"{path}.product_scale", (array_of(quantise.inputs[1]) * array_of(scale)).astype(np.float32).reshape(spread))
         product = _node("ConvInteger", [quantise.outputs[0], weight, quantise.inputs[2], zero], node, ir.DataType.INT32)
         new = [product, node_of("Cast", product.outputs, f"{path}/Cast", old.dtype, old.shape, {"to": ir.DataType.FLOAT.value})]
         new.append(node_of("Mul", [new[-1].outputs[0], steps], f"{path}/Mul", old.dtype, old.shape))
         if len(node.inputs) > 2 and node.inputs[2] is not None:
-            bias = constant(graph, f"{path}.bias.spread", _array(node.inputs[2]).reshape(spread))
+            bias = constant(graph, f"{path}.bias.spread", array_of(node.inputs[2]).reshape(spread))
             new.append(node_of("Add", [new[-1].outputs[0], bias], f"{path}/Add", old.dtype, old.shape))
         ir.convenience.replace_nodes_and_values(graph, node, [node], new, [old], new[-1].outputs)
 
@@ -109,15 +109,10 @@ def _requantisation(node: ir.Node) -> ir.Node | None:
         reader = _only_reader(reader)  # type: ignore[arg-type]
     if reader is None or reader.op_type != "QuantizeLinear" or len(reader.inputs) < 3:
         return None
-    zero = _array(reader.inputs[2])
+    zero = array_of(reader.inputs[2])
     return reader if zero.ndim == 0 and (not relu or int(zero) == np.iinfo(zero.dtype).min) else None
 
 
 def _only_reader(node: ir.Node) -> ir.Node | None:
     uses = list(node.outputs[0].uses())
     return uses[0].node if len(uses) == 1 and not node.outputs[0].is_graph_output() else None
-
-
-def _array(value: ir.Value | None) -> np.ndarray:
-    assert value is not None and value.const_value is not None
-    return value.const_value.numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ....export.passes.constants import constant
+from ....export.passes.constants import array_of, constant
 from ....export.passes.nodes import node_of
 
 
@@ -20,7 +20,7 @@ class RoundAfterConcat(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         found = [node for node in model.graph if node.op_type == "QuantizeLinear" and _joined(node)]
         for node in found:
-            value, scale, zero = node.inputs[0], _array(node.inputs[1]), _array(node.inputs[2])
+            value, scale, zero = node.inputs[0], array_of(node.inputs[1]), array_of(node.inputs[2])
             least = (np.iinfo(zero.dtype).min - zero.astype(np.float32)) * scale
             floor = node_of("Max", [value, constant(model.graph, f"{node.name}.least", least)], f"{node.name}/Max", value.dtype, value.shape)  # type: ignore[union-attr]
             model.graph.insert_before(node, floor)
@@ -30,9 +30,4 @@ class RoundAfterConcat(ir.passes.InPlacePass):
 
 def _joined(node: ir.Node) -> bool:
     source = node.inputs[0].producer()  # type: ignore[union-attr]
-    return source is not None and source.op_type == "Concat" and bool(_array(node.inputs[2]).any())
-
-
-def _array(value: ir.Value | None) -> np.ndarray:
-    assert value is not None and value.const_value is not None
-    return value.const_value.numpy()
+    return source is not None and source.op_type == "Concat" and bool(array_of(node.inputs[2]).any())
