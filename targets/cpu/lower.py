@@ -20,6 +20,7 @@ from .passes.moving_average import MovingAverage
 from .passes.multi_head_attention import MultiHeadAttention
 from .passes.one_product import OneProduct
 from .passes.one_reshape import OneReshape
+from .passes.reduce_as_matmul import ReduceAsMatMul
 from .passes.select_before_transpose import SelectBeforeTranspose
 from .passes.select_of_one import SelectOfOne
 from .passes.softplus_from_exp import SoftplusFromExp
@@ -45,6 +46,7 @@ def lower(graph: ir.Model, device: Device) -> ir.Model:
         SelectOfOne(),
         OneReshape(),
         BroadcastAsMatMul(),
+        ReduceAsMatMul(),
         *tidy(),
         MergeEqual(),
         OneProduct(),

@@ -72,6 +72,26 @@ def test_other_multiplications_stay(formula, shapes):
     np.testing.assert_array_equal(output, wanted)
 
 
+@pytest.mark.parametrize(
+    ("formula", "expected"),
+    [
+        (lambda x, y, w: x.sum(1) + y, {"MatMul": 1, "ReduceSum": 0}),
+        (lambda x, y, w: x * x.sum(-2, keepdim=True), {"MatMul": 1, "ReduceSum": 0}),
+        (lambda x, y, w: x.mean(1) * y, {"MatMul": 1, "ReduceMean": 0}),
+        (lambda x, y, w: x - x.mean(1, keepdim=True), {"MatMul": 1, "ReduceMean": 0}),
+        (lambda x, y, w: x[:, :20].sum(1) + y, {"MatMul": 0, "ReduceSum": 1}),
+        (lambda x, y, w: x - x.mean(2, keepdim=True), {"MatMul": 0, "ReduceMean": 1}),
+        (lambda x, y, w: x.mean((1, 2))[:, None] * y, {"MatMul": 0, "ReduceMean": 1}),
+        (lambda x, y, w: x.reshape(-1, 4, 16, 64).mean(2), {"MatMul": 0, "ReduceMean": 1}),
+    ],
+    ids=["sum", "kept axis", "mean", "mean of a kept axis", "small", "channels", "both axes", "heads"],
+)
+def test_tokens_are_pooled_by_a_product_where_nothing_but_the_batch_is_before_them(formula, expected):
+    kinds, output, wanted = lowered(formula, x=(64, 64), y=(64,))
+    assert {kind: kinds[kind] for kind in expected} == expected
+    np.testing.assert_allclose(output, wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_the_only_element_of_an_axis_is_squeezed_out_not_gathered():
     kinds, output, wanted = lowered(lambda x, y, w: (x @ y[..., None])[..., 0] + x[:, :, 1], x=(40, 16), y=(16,))
     assert kinds["Squeeze"] >= 1 and kinds["Gather"] <= 1
