@@ -14,8 +14,8 @@ LEAST = 2048  # elements of x for one sample: below, ONNX Runtime's reduction is
 class ReduceAsMatMul(ir.passes.InPlacePass):
     """ReduceSum(x: [batch, n, m], axis 1)   becomes   ones [1, n] @ x, and ReduceMean [1 / n, ...] @ x, exact up to the order of its sum.
 
-    It is how tokens are pooled. ONNX Runtime reduces the second last axis row by row where nothing but the batch is before it: over 1,024 tokens of 64
-    channels that took seven times as long as the product, over 8,192 twenty times.
+    It is how tokens are pooled. ONNX Runtime reduces the second last axis row by row where nothing but the batch is before it: over 1,024 tokens of
+    64 channels that took seven times as long as the product, over 8,192 twenty times.
     Left alone: other axes, small inputs, and those with heads or the like before the axis, where the reduction is as fast.
     """
 
