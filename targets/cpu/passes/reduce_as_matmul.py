@@ -29,11 +29,12 @@ class ReduceAsMatMul(ir.passes.InPlacePass):
 
 def _replace(graph: ir.Graph, node: ir.Node) -> bool:
     x, axes = node.inputs[0], node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] is not None else None
-    if x is None or x.dtype != ir.DataType.FLOAT or x.shape is None or axes is None:
+    if x is None or x.dtype != ir.DataType.FLOAT or x.shape is None or len(x.shape) < 2 or axes is None:
         return False
-    *before, tokens, channels = [1, 1, *x.shape]
-    if axes.numpy().tolist() not in ([-2], [len(x.shape) - 2]) or any(isinstance(size, int) and size > 1 for size in before):
+    sizes, rank = list(x.shape), len(x.shape)
+    if axes.numpy().tolist() not in ([-2], [rank - 2]) or any(isinstance(size, int) and size > 1 for size in sizes[:-2]):
         return False
+    tokens, channels = sizes[-2:]
     if not isinstance(tokens, int) or not isinstance(channels, int) or tokens * channels < LEAST:
         return False
     kept = node.attributes.get_int("keepdims", 1)
