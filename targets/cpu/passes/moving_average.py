@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from ....export.passes.constants import constant
 from ...emit import Emitter
+from .one_by_one import OneByOne
 from .selection import whole_number
 
 LONGEST = 128  # steps: a product takes 2 of these an element, ONNX Runtime's one-dimensional pooling some 0.7 ns an element and step of its window
 
 
-class MovingAverage(ir.passes.InPlacePass):
+class MovingAverage(OneByOne):
     """AveragePool(Concat(Expand(x[..., :1]), x, Expand(x[..., -1:])))   becomes   x @ A, where A [steps, means] holds 1 / window.
 
     1. How the trend of a series is taken: its ends are repeated, so that there are as many means as steps. 2. Any Concat along the last axis of x and
@@ -21,37 +21,30 @@ class MovingAverage(ir.passes.InPlacePass):
     Left alone: pooling with other padding, in two dimensions or with gaps, and series longer than 128 steps.
     """
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        modified = False
-        for node in list(model.graph):
-            if node.op_type == "AveragePool" and node.domain == "":
-                modified |= _replace(model.graph, node)
-        common.RemoveUnusedNodesPass()(model)
-        return ir.passes.PassResult(model, modified)
+    kinds = ("AveragePool",)
 
-
-def _replace(graph: ir.Graph, node: ir.Node) -> bool:
-    joined = node.inputs[0].producer() if node.inputs[0] is not None else None
-    window, stride = _window(node)
-    if joined is None or joined.op_type != "Concat" or window == 0 or joined.attributes["axis"].as_int() not in (2, -1):
-        return False
-    whole = [part for part in joined.inputs if part is not None and _single(part) is None]
-    steps = whole[0].shape[-1] if whole and whole[0].shape is not None else None
-    if len(set(whole)) != 1 or not isinstance(steps, int) or steps > LONGEST:
-        return False
-    x, read = whole[0], []
-    for part in joined.inputs:
-        one = _single(part)
-        if one is not None and one[0] is not x:
+    def replace(self, graph: ir.Graph, node: ir.Node) -> bool:
+        joined = node.inputs[0].producer() if node.inputs[0] is not None else None
+        window, stride = _window(node)
+        if joined is None or joined.op_type != "Concat" or window == 0 or joined.attributes["axis"].as_int() not in (2, -1):
             return False
-        read += list(range(steps)) if one is None else [one[1] % steps] * one[2]
-    means = (len(read) - window) // stride + 1
-    matrix = np.zeros((steps, means), np.float32)
-    for mean in range(means):
-        np.add.at(matrix[:, mean], read[mean * stride : mean * stride + window], np.float32(1 / window))
-    emit = Emitter(graph, node)
-    emit.finish(emit("MatMul", x, constant(graph, f"{node.name}/means", matrix), like=node.outputs[0]))
-    return True
+        whole = [part for part in joined.inputs if part is not None and _single(part) is None]
+        steps = whole[0].shape[-1] if whole and whole[0].shape is not None else None
+        if len(set(whole)) != 1 or not isinstance(steps, int) or steps > LONGEST:
+            return False
+        x, read = whole[0], []
+        for part in joined.inputs:
+            one = _single(part)
+            if one is not None and one[0] is not x:
+                return False
+            read += list(range(steps)) if one is None else [one[1] % steps] * one[2]
+        means = (len(read) - window) // stride + 1
+        matrix = np.zeros((steps, means), np.float32)
+        for mean in range(means):
+            np.add.at(matrix[:, mean], read[mean * stride : mean * stride + window], np.float32(1 / window))
+        emit = Emitter(graph, node)
+        emit.finish(emit("MatMul", x, constant(graph, f"{node.name}/means", matrix), like=node.outputs[0]))
+        return True
 
 
 def _window(node: ir.Node) -> tuple[int, int]:

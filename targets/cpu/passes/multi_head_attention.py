@@ -11,12 +11,13 @@ from ....export.passes.constants import constant
 from ....export.passes.nodes import node_of
 from ...emit import Emitter
 from .integer_linear import MICROSOFT
+from .one_by_one import OneByOne
 
 MASKED = -1e9  # what a False in a mask adds to a logit: its exp is exactly 0 in float32, and no -inf meets another
 FEW = 196  # keys: up to here a mask costs the fused operator more than it saves (onnxruntime 1.31, 8 to 196 keys, measured on one AMD EPYC)
 
 
-class MultiHeadAttention(ir.passes.InPlacePass):
+class MultiHeadAttention(OneByOne):
     """Attention(Q, K, V: [batch, heads, length, size])   becomes   com.microsoft.MultiHeadAttention over [batch, length, heads * size].
 
     1. Transposes and reshapes that split the heads are put in reverse around the new operator; clean-up cancels them.
@@ -27,15 +28,11 @@ class MultiHeadAttention(ir.passes.InPlacePass):
     1.4 times as slow as MatMul, Add, Softmax and MatMul.
     """
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        modified = False
-        for node in list(model.graph):
-            if node.op_type == "Attention" and node.domain == "" and _convertible(node):
-                self._replace(model.graph, node)
-                modified = True
-        return ir.passes.PassResult(model, modified)
+    kinds = ("Attention",)
 
-    def _replace(self, graph: ir.Graph, node: ir.Node) -> None:
+    def replace(self, graph: ir.Graph, node: ir.Node) -> bool:
+        if not _convertible(node):
+            return False
         query, key, value = node.inputs[:3]
         assert query is not None and query.shape is not None and value is not None and value.shape is not None
         heads, size, value_size = int(query.shape[1]), int(query.shape[3]), int(value.shape[3])
@@ -54,6 +51,7 @@ class MultiHeadAttention(ir.passes.InPlacePass):
         reshape = node_of("Reshape", [output, split], f"{node.name}/split", query.dtype, (batch, length, heads, value_size))
         turn = ir.node("Transpose", reshape.outputs, {"perm": [0, 2, 1, 3]}, name=f"{node.name}/turn")
         ir.convenience.replace_nodes_and_values(graph, node, [node], [*new, fused, reshape, turn], node.outputs[:1], turn.outputs)
+        return True
 
 
 def _convertible(node: ir.Node) -> bool:

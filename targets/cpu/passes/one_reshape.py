@@ -6,28 +6,40 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from ....export.passes.constants import constant
 from ...emit import Emitter
+from .one_by_one import OneByOne
 
 KINDS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
 
-class OneReshape(ir.passes.InPlacePass):
+class OneReshape(OneByOne):
     """A chain of Reshape, Squeeze, Unsqueeze, Flatten and transposes of axes of length 1   becomes   one Reshape, or nothing.
 
     Each costs a call of a small network half a microsecond, and a Transpose copies.
     Left alone: single ones but transposes, transposes that only products read (ONNX Runtime fuses those), and results with two unknown axes.
     """
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        modified = False
-        for node in list(model.graph):
-            if _moves_nothing(node) and not _only(node, _moves_nothing):
-                modified |= _join(model.graph, node)
-        common.RemoveUnusedNodesPass()(model)
-        return ir.passes.PassResult(model, modified)
+    kinds = (*KINDS, "Transpose")
+
+    def replace(self, graph: ir.Graph, node: ir.Node) -> bool:
+        if not _moves_nothing(node) or _only(node, _moves_nothing):
+            return False
+        source, length = _source(node)
+        old = node.outputs[0]
+        if source is None or old.shape is None:
+            return False
+        if source.shape is not None and _known(source.shape) == _known(old.shape) and not old.is_graph_output():
+            ir.convenience.replace_all_uses_with(old, source)
+            return True
+        fused = node.op_type == "Transpose" and _only(node, lambda user: user.op_type == "MatMul")
+        target = shape_input(graph, old.shape)
+        if target is None or (length == 1 and (node.op_type != "Transpose" or fused)):
+            return False
+        emit = Emitter(graph, node)
+        emit.finish(emit("Reshape", source, target, like=old))
+        return True
 
 
 def shape_input(graph: ir.Graph, shape: Sequence[int | ir.SymbolicDim]) -> ir.Value | None:
@@ -36,23 +48,6 @@ def shape_input(graph: ir.Graph, shape: Sequence[int | ir.SymbolicDim]) -> ir.Va
     if sizes.count(-1) > 1 or 0 in sizes:
         return None
     return constant(graph, f"shape.{'x'.join(map(str, sizes))}", np.array(sizes, np.int64))
-
-
-def _join(graph: ir.Graph, node: ir.Node) -> bool:
-    source, length = _source(node)
-    old = node.outputs[0]
-    if source is None or old.shape is None:
-        return False
-    if source.shape is not None and _known(source.shape) == _known(old.shape) and not old.is_graph_output():
-        ir.convenience.replace_all_uses_with(old, source)
-        return True
-    fused = node.op_type == "Transpose" and _only(node, lambda user: user.op_type == "MatMul")
-    target = shape_input(graph, old.shape)
-    if target is None or (length == 1 and (node.op_type != "Transpose" or fused)):
-        return False
-    emit = Emitter(graph, node)
-    emit.finish(emit("Reshape", source, target, like=old))
-    return True
 
 
 def _source(node: ir.Node) -> tuple[ir.Value | None, int]:

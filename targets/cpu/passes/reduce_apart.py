@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from ....export.passes.constants import constant
 from ...emit import Emitter
+from .selection import whole_number
 
 ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "PRelu")
 
@@ -35,8 +36,8 @@ def _joined(node: ir.Node) -> bool:
     """Whether it reduces the last of three axes, and arithmetic with a constant vector reads it."""
     if not node.op_type.startswith("Reduce") or len(node.inputs) != 2 or node.inputs[0] is None or node.inputs[1] is None:
         return False
-    shape, axes = node.inputs[0].shape, node.inputs[1].const_value
-    if shape is None or len(shape) != 3 or axes is None or axes.numpy().tolist() not in ([2], [-1]):
+    shape = node.inputs[0].shape
+    if shape is None or len(shape) != 3 or whole_number(node.inputs[1]) not in (2, -1):
         return False
     return any(use.node.op_type in ARITHMETIC and any(map(_vector, use.node.inputs)) for use in node.outputs[0].uses())
 

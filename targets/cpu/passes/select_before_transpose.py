@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from ....export.passes.constants import constant
 from ....export.passes.nodes import node_of
+from .one_by_one import OneByOne
 from .selection import whole_number
 
 
-class SelectBeforeTranspose(ir.passes.InPlacePass):
+class SelectBeforeTranspose(OneByOne):
     """Squeeze(Slice(Transpose(x, p), axis a, one element))   becomes   Transpose(Squeeze(Slice(x, axis p[a])), p').
 
     1. Slice and Squeeze on one axis, as `unbind` exports. 2. Gather with a scalar index, as `select` exports.
@@ -19,15 +19,9 @@ class SelectBeforeTranspose(ir.passes.InPlacePass):
     Left alone: transposes with a fixed axis that stays, selections of several elements.
     """
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        modified = False
-        for node in list(model.graph):
-            if node.op_type in ("Squeeze", "Gather") and node.graph is not None:
-                modified |= self._move(model.graph, node)
-        common.RemoveUnusedNodesPass()(model)
-        return ir.passes.PassResult(model, modified)
+    kinds = ("Squeeze", "Gather")
 
-    def _move(self, graph: ir.Graph, node: ir.Node) -> bool:
+    def replace(self, graph: ir.Graph, node: ir.Node) -> bool:
         found = _selection(node)
         if found is None:
             return False
